@@ -1,0 +1,36 @@
+"""Declarations: frozen, validated when made, free of input and output."""
+
+from mainspring.spec.codec import code_hash
+from mainspring.spec.feature import Aggregate, Column, Feature, Function, View, feature
+from mainspring.spec.model import Baseline, GroupMedian, Label, LightGBM, LinearRule, RecentRatio
+from mainspring.spec.operation import PREVIOUS, Monitor, Policy, Rollout
+from mainspring.spec.requirements import Quality, Requirements, at_least, at_most, between
+from mainspring.spec.source import Source
+from mainspring.spec.system import System
+
+__all__ = [
+    "PREVIOUS",
+    "Aggregate",
+    "Baseline",
+    "Column",
+    "Feature",
+    "Function",
+    "GroupMedian",
+    "Label",
+    "LightGBM",
+    "LinearRule",
+    "Monitor",
+    "Policy",
+    "Quality",
+    "RecentRatio",
+    "Requirements",
+    "Rollout",
+    "Source",
+    "System",
+    "View",
+    "at_least",
+    "at_most",
+    "between",
+    "code_hash",
+    "feature",
+]
