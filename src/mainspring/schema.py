@@ -1,7 +1,8 @@
 """Fields, types, statuses: the vocabulary that every floor shares.
 
 A batch of events is an Arrow table whose columns are those of its source's schema and derived columns, plus three that
-every engine reads: ``_event_id`` (text or int64), ``_event_time`` and ``_known_time`` (int64, microseconds UTC).
+every engine reads: ``_event_id`` (text or int64), ``_event_time`` and ``_known_time`` (int64, microseconds UTC). A known
+time that is null is stored as one microsecond before the event time, so that it loses every tie.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from mainspring.errors import DeclarationError, did_you_mean
 from mainspring.schema import Type
-from mainspring.spec.codec import decode, encode
+from mainspring.spec.codec import declaration_hash, decode, encode
 from mainspring.spec.feature import Aggregate, Column, Feature, Function, View
 from mainspring.spec.model import Baseline, GroupMedian, Label, LightGBM, LinearRule, RecentRatio
 from mainspring.spec.operation import PREVIOUS, Monitor, Policy, Rollout
@@ -112,6 +112,11 @@ class System:
         """The features the model sees, in order: all but those it ignores and instants."""
         ignored = set(self.model.ignore)
         return tuple(feature for feature in self.features if feature.name not in ignored)
+
+    @property
+    def feature_hashes(self) -> dict[str, str]:
+        """What each model input is, as a hash of its definition and code: a model loads only where these are the same."""
+        return {feature.name: declaration_hash(feature, self._all_sources()) for feature in self.inputs}
 
     def _all_sources(self) -> tuple[Source, ...]:
         used = [self.request, *(aggregate.view.source for aggregate in self.aggregates), self.label.source]

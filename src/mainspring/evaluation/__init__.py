@@ -1,0 +1,1 @@
+"""Evaluation: how good a model is, against what, and whether it may go on."""

@@ -1,0 +1,56 @@
+"""Columns of values as NumPy arrays.
+
+Floats are float64 with NaN for null, text is an object array with None for null; int, bool and instant are int64 or bool,
+and become object arrays with None only where a null is among them, so that no integer passes through a float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mainspring.schema import Field, Type
+
+Array = npt.NDArray[Any]
+
+_DTYPES = {Type.INT: np.int64, Type.INSTANT: np.int64, Type.BOOL: np.bool_}
+
+
+def to_array(values: Sequence[Any], type_: Type) -> Array:
+    """Python values, None for null, as a column of shape ``(len(values),)``."""
+    if type_ == Type.FLOAT:
+        return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    if type_ == Type.STR or None in values:
+        column = np.empty(len(values), dtype=object)
+        column[:] = values
+        return column
+    return np.array(values, dtype=_DTYPES[type_])
+
+
+def from_arrow(column: pa.ChunkedArray | pa.Array, type_: Type) -> Array:
+    """An Arrow column as a NumPy column."""
+    if type_ == Type.FLOAT:
+        return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy())
+    if type_ == Type.STR or column.null_count:
+        return to_array(column.to_pylist(), type_)
+    values = column.to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy()
+    return np.asarray(values, dtype=_DTYPES[type_])
+
+
+def to_arrow(column: Array, field: Field) -> pa.Array:
+    """A NumPy column as Arrow, NaN becoming null."""
+    from mainspring.schema import arrow_type
+
+    return pa.array(column, type=arrow_type(field.type), from_pandas=True)
+
+
+def to_values(column: Array) -> list[Any]:
+    """A column as Python values, None for null."""
+    values: list[Any] = column.tolist()
+    if column.dtype == np.float64 and np.isnan(column).any():
+        return [None if value != value else value for value in values]
+    return values

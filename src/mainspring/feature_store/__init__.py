@@ -1,0 +1,1 @@
+"""Features with the same answer offline, in the stream and online."""

@@ -1,0 +1,166 @@
+"""Online features: one packed row per (view, key), all views of a request in one round trip, updated from the event log."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from mainspring.errors import StorageError
+from mainspring.feature_engineering.columns import Array, from_arrow
+from mainspring.feature_engineering.facts import State, ViewPlan
+from mainspring.feature_store.packing import pack, unpack
+from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME, Status, Type
+from mainspring.spec import System, View
+from mainspring.storage.event_log import EventLog, Frame
+from mainspring.storage.key_value import KeyValue, Transaction
+
+_OFFSET = b"\x00offset:"
+_key_encoder = msgspec.msgpack.Encoder()
+
+
+class Served(NamedTuple):
+    """Aggregates of one request in the order of `OnlineStore.names`: values (None for null) and statuses."""
+
+    values: list[Any]
+    statuses: list[Status]
+    unknown: tuple[View, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Online:
+    plan: ViewPlan
+    prefix: bytes
+
+
+class OnlineStore:
+    """The online side of a System's views over a key-value store.
+
+    The store is derived state: `apply` folds frames of the event log into it and moves its offset in the same
+    transaction, so that every event counts exactly once whatever is killed when, and by however many processes it runs.
+    """
+
+    def __init__(self, system: System, store: KeyValue) -> None:
+        self._store = store
+        self._views = [_Online(ViewPlan(view, aggregates), _prefix(view, aggregates)) for view, aggregates in system.views.items()]
+        self.names = tuple(aggregate.name for online in self._views for aggregate in online.plan.aggregates)
+        self._offset_key = _OFFSET + hashlib.sha256(b"".join(online.prefix for online in self._views)).digest()[:8]
+
+    @property
+    def offset(self) -> int:
+        """How much of the event log has been applied: the number of the first event that has not."""
+        held = self._store.get_many([self._offset_key])[0]
+        return 0 if held is None else int.from_bytes(held, "little")
+
+    def read(self, request: Mapping[str, Any], as_of: int, deadline_us: int | None = None) -> Served:
+        """Every aggregate for one request, as known at ``as_of``.
+
+        A key that was never seen has status ``unknown_key``. When the store fails, or answers after ``deadline_us``
+        microseconds, every aggregate takes its declared default with status ``unavailable``.
+        """
+        started = time.perf_counter_ns()
+        keys = [online.prefix + _key([request[column] for column in online.plan.view.on]) for online in self._views]
+        try:
+            rows = self._store.get_many(keys)
+        except StorageError:
+            return self._unavailable()
+        if deadline_us is not None and time.perf_counter_ns() - started > deadline_us * 1_000:
+            return self._unavailable()
+        values: list[Any] = []
+        statuses: list[Status] = []
+        unknown = []
+        for online, row in zip(self._views, rows, strict=True):
+            if row is None:
+                unknown.append(online.plan.view)
+                values += [0 if aggregate.function == "count" else None for aggregate in online.plan.aggregates]
+                statuses += [Status.UNKNOWN_KEY] * len(online.plan.aggregates)
+                continue
+            for value, status in online.plan.read(unpack(row), as_of):
+                values.append(value)
+                statuses.append(status)
+        return Served(values, statuses, tuple(unknown))
+
+    def apply(self, log: EventLog, until: int | None = None) -> int:
+        """Fold what the event log holds beyond the store's offset, up to ``until``; returns the new offset.
+
+        Frames are applied one transaction each. Safe to run in several processes at once.
+        """
+        for frame in log.read(self.offset, until):
+            self._apply_frame(frame)
+        return self.offset
+
+    def _apply_frame(self, frame: Frame) -> None:
+        with self._store.transaction() as transaction:
+            held = transaction.get(self._offset_key)
+            offset = 0 if held is None else int.from_bytes(held, "little")
+            if offset >= frame.end:
+                return
+            batch = frame.batch.slice(max(0, offset - frame.offset))
+            for online in self._views:
+                if online.plan.view.source.name == frame.source:
+                    _fold(online, batch, transaction)
+            transaction.put(self._offset_key, frame.end.to_bytes(8, "little"))
+
+    def _unavailable(self) -> Served:
+        defaults = [aggregate.default for online in self._views for aggregate in online.plan.aggregates]
+        return Served(defaults, [Status.UNAVAILABLE] * len(defaults), ())
+
+
+def _fold(online: _Online, batch: pa.RecordBatch, transaction: Transaction) -> None:
+    plan = online.plan
+    for key, added in _grouped(plan, batch):
+        name = online.prefix + key
+        held = transaction.get(name)
+        transaction.put(name, pack(plan.insert(plan.empty() if held is None else unpack(held), added)))
+
+
+def _grouped(plan: ViewPlan, batch: pa.RecordBatch) -> Iterator[tuple[bytes, State]]:
+    """The batch's facts per packed key; facts with a null key belong to no one."""
+    keys = list(zip(*(batch.column(column).to_pylist() for column in plan.view.columns), strict=True))
+    rows: dict[tuple[Any, ...], list[int]] = {}
+    for row, key in enumerate(keys):
+        if None not in key:
+            rows.setdefault(key, []).append(row)
+    event_times, known_times = (batch.column(name).to_numpy() for name in (EVENT_TIME, KNOWN_TIME))
+    event_ids = batch.column(EVENT_ID).to_pylist()
+    columns = [_storable(from_arrow(batch.column(name), type_), type_) for name, type_ in zip(plan.columns, plan.types, strict=True)]
+    base = plan.empty().base
+    for key, chosen in rows.items():
+        taken = [column[chosen] for column in columns]
+        yield _key(key), State(event_times[chosen], known_times[chosen], [event_ids[row] for row in chosen], taken, base)
+
+
+def _storable(column: Array, type_: Type) -> Array:
+    return column if type_ == Type.FLOAT else column.astype(object)
+
+
+def _key(values: Sequence[Any]) -> bytes:
+    return _key_encoder.encode(values)
+
+
+def _prefix(view: View, aggregates: Sequence[Any]) -> bytes:
+    """Eight bytes that change with whatever changes a stored row: source, keys, columns kept, retention."""
+    plan = ViewPlan(view, tuple(aggregates))
+    identity = (view.source.name, view.source.kind, view.columns, plan.columns, [str(type_) for type_ in plan.types], plan.retention)
+    return hashlib.sha256(repr(identity).encode()).digest()[:8]
+
+
+def as_columns(values: Sequence[Any], types: Sequence[Type]) -> list[Array]:
+    """One request's values as columns of shape ``(1,)``."""
+    return [
+        np.array([np.nan if value is None else value]) if type_ == Type.FLOAT else _object(value) if type_ == Type.STR or value is None
+        else np.array([value])
+        for value, type_ in zip(values, types, strict=True)
+    ]  # fmt: skip
+
+
+def _object(value: Any) -> Array:
+    column = np.empty(1, dtype=object)
+    column[0] = value
+    return column

@@ -1,0 +1,50 @@
+"""What a caller gets back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from mainspring.spec import System
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """Predictive interval between two quantiles, in the label's unit."""
+
+    low: float
+    high: float
+    quantiles: tuple[float, float]
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """A feature that moved the answer: its value, and by how much it moved it, in the label's unit."""
+
+    feature: str
+    value: Any
+    effect: float
+
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One answer. ``answered_by`` is model, previous, or the name of the rule; ``variant`` champion or challenger.
+
+    ``flags`` maps a feature to its status where that is unknown_key, expired or unavailable. In JSON the prediction has
+    the name of the label: see `answer_type`.
+    """
+
+    request_id: str
+    system: str
+    prediction: float
+    answered_by: str
+    version: str | None
+    variant: str
+    interval: Interval | None = None
+    reasons: tuple[Reason, ...] = ()
+    flags: dict[str, str] | None = None
+
+
+def as_json(answer: Answer, system: System) -> dict[str, Any]:
+    """The answer as plain data, the prediction under the label's name (``minutes``)."""
+    body: dict[str, Any] = msgspec.to_builtins(answer)
+    prediction = body.pop("prediction")
+    return {"request_id": body.pop("request_id"), system.label.column: prediction, **body}

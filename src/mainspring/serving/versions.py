@@ -1,0 +1,93 @@
+"""Versions in memory: loaded from the registry once, checked against the declaration, and kept while they are live."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mainspring.errors import MainspringError, RegistryError, ServingError
+from mainspring.model_registry.registry import Registry
+from mainspring.models.baselines import LinearLine
+from mainspring.models.tabular import TabularModel
+from mainspring.serving.features import FeatureRow
+from mainspring.spec import LinearRule, System
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedVersion:
+    """A version ready to answer. ``model`` is None when it could not be loaded; its ``rules`` may answer all the same."""
+
+    id: str
+    model: TabularModel | None
+    rules: dict[str, tuple[int, LinearLine]]
+    positions: tuple[int, ...]
+    problem: str = ""
+
+    def predict(self, features: FeatureRow) -> tuple[float, float | None, float | None]:
+        """Score and interval of one feature row, in the label's unit.
+
+        Raises:
+            ServingError: the version was not loaded.
+        """
+        if self.model is None:
+            raise ServingError(f"Version {self.id} is not loaded: {self.problem}")
+        return self.model.predict_row([features.values[position] for position in self.positions])
+
+    def reasons(self, features: FeatureRow, most: int) -> list[tuple[str, float]]:
+        """The ``most`` features that moved the score most, with their effects, largest first."""
+        if self.model is None:
+            return []
+        return self.model.reasons([features.values[position] for position in self.positions], most)
+
+    def rule(self, name: str, features: FeatureRow) -> tuple[float, float | None, float | None]:
+        """The answer of a declared rule, which has no interval.
+
+        Raises:
+            ServingError: the version carries no such rule.
+        """
+        if name not in self.rules:
+            raise ServingError(f"Version {self.id} carries no rule '{name}'.")
+        position, line = self.rules[name]
+        return line.predict_one(features.values[position]), None, None
+
+
+class Versions:
+    """Cache of loaded versions of one System."""
+
+    def __init__(self, system: System, registry: Registry) -> None:
+        self._system = system
+        self._registry = registry
+        self._loaded: dict[str, LoadedVersion] = {}
+
+    def get(self, version: str) -> LoadedVersion:
+        """The version, loaded on first use; what cannot be loaded is remembered with the reason."""
+        if version not in self._loaded:
+            self._loaded[version] = load(self._system, self._registry, version)
+        return self._loaded[version]
+
+    def keep(self, versions: Sequence[str]) -> None:
+        """Load these, so that the next request need not, and forget the others."""
+        self._loaded = {version: self.get(version) for version in versions}
+
+
+def load(system: System, registry: Registry, version_id: str) -> LoadedVersion:
+    """A version from the registry; model and rules are loaded independently of each other."""
+    names = [feature.name for feature in system.features]
+    positions = tuple(names.index(feature.name) for feature in system.inputs)
+    rules: dict[str, tuple[int, LinearLine]] = {}
+    try:
+        version = registry.version(version_id)
+        fitted: dict[str, Any] = json.loads(registry.artifact(version, "baselines.json"))
+        for baseline in system.baselines:
+            if isinstance(baseline, LinearRule) and baseline.on in names:
+                rules[baseline.name] = (names.index(baseline.on), LinearLine.from_dict(fitted[baseline.name]))
+        trained = version.manifest["features"]
+        if trained != system.feature_hashes:
+            changed = sorted(name for name in {*trained, *system.feature_hashes} if trained.get(name) != system.feature_hashes.get(name))
+            raise RegistryError(f"Version {version_id} was trained with other definitions of {', '.join(changed)}. Train again.")
+        artifacts = {name: registry.artifact(version, name) for name in TabularModel.ARTIFACTS}
+        return LoadedVersion(version_id, TabularModel.from_artifacts(artifacts), rules, positions)
+    except (MainspringError, KeyError, ValueError) as error:
+        return LoadedVersion(version_id, None, rules, positions, str(error))

@@ -1,0 +1,48 @@
+"""Where everything of one system lies: the three records, and what is derived from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Paths under one folder. ``events``, ``predictions`` and ``registry`` are the records; all else can be rebuilt."""
+
+    path: Path
+
+    @property
+    def events(self) -> Path:
+        """The event log."""
+        return self.path / "events"
+
+    @property
+    def predictions(self) -> Path:
+        """The prediction log."""
+        return self.path / "predictions"
+
+    @property
+    def registry(self) -> Path:
+        """The registry of versions and decisions, with its artifacts."""
+        return self.path / "registry"
+
+    @property
+    def quarantine(self) -> Path:
+        """Rows that broke their source's contract."""
+        return self.path / "quarantine"
+
+    @property
+    def tables(self) -> Path:
+        """Offline tables, derived from the event log."""
+        return self.path / "tables"
+
+    @property
+    def online(self) -> Path:
+        """The online store, derived from the event log."""
+        return self.path / "online"
+
+    @property
+    def report(self) -> Path:
+        """Reports of finished runs."""
+        return self.path / "report"

@@ -1,0 +1,1 @@
+"""Training: a point-in-time data set, a model fitted to it, a version in the registry."""
