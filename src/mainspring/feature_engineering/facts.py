@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
-from mainspring.clock import DAY
+from mainspring.clock import HOUR
 from mainspring.feature_engineering.columns import Array
 from mainspring.schema import Status, Type
 from mainspring.spec import Aggregate, View
 
-LOOK_BACK = 2 * DAY
+LOOK_BACK = 6 * HOUR
 """How far behind the newest fact of a key a question may be asked and still be answered exactly."""
 
 
@@ -60,6 +61,26 @@ class Base:
     newest: Newest | None = None
 
 
+class EventIds:
+    """The ids of a state's facts, packed until someone asks: reading needs only their order."""
+
+    def __init__(self, ids: Sequence[str | int] | None = None, packed: bytes | memoryview = b"") -> None:
+        self._ids = ids
+        self._packed = packed
+
+    @property
+    def ids(self) -> Sequence[str | int]:
+        """One id per fact."""
+        if self._ids is None:
+            self._ids = msgspec.msgpack.decode(self._packed)
+        return self._ids
+
+    @property
+    def packed(self) -> bytes | memoryview:
+        """The ids as MessagePack."""
+        return self._packed if self._ids is None else msgspec.msgpack.encode(list(self._ids))
+
+
 @dataclass(slots=True)
 class State:
     """Facts of one key: arrays of shape ``(n,)`` in winning order, and the base under them.
@@ -70,7 +91,7 @@ class State:
 
     event_times: Array
     known_times: Array
-    event_ids: Sequence[str | int]
+    event_ids: EventIds
     columns: list[Array]
     base: Base
     irregular: bool = False
@@ -106,14 +127,14 @@ class ViewPlan:
         """The state of a key without facts."""
         times = np.empty(0, dtype=np.int64)
         columns = [np.empty(0, dtype=np.float64 if type_ == Type.FLOAT else object) for type_ in self.types]
-        return State(times, times, [], columns, Base(tallies=[Tally() for _ in self.columns]))
+        return State(times, times, EventIds([]), columns, Base(tallies=[Tally() for _ in self.columns]))
 
     def insert(self, state: State, added: State) -> State:
         """The state with more facts, in any order; repeated facts count once, and what no window reaches is folded."""
         joined = State(
             np.concatenate([state.event_times, added.event_times]),
             np.concatenate([state.known_times, added.known_times]),
-            [*state.event_ids, *added.event_ids],
+            EventIds([*state.event_ids.ids, *added.event_ids.ids]),
             [np.concatenate(pair) for pair in zip(state.columns, added.columns, strict=True)],
             state.base,
             state.irregular,
@@ -165,15 +186,15 @@ class ViewPlan:
         cut = int(state.event_times.searchsorted(horizon, "left"))
         if not cut:
             return state
-        old = State(state.event_times[:cut], state.known_times[:cut], state.event_ids[:cut], [c[:cut] for c in state.columns], state.base)
+        old = State(state.event_times[:cut], state.known_times[:cut], EventIds(state.event_ids.ids[:cut]), [c[:cut] for c in state.columns], state.base)
         if state.irregular:
             old = _visible(old, int(max(old.known_times.max(), horizon)), False)
         tallies = [tally(column).merge(below) for column, below in zip(old.columns, state.base.tallies, strict=True)]
-        last = Newest(int(old.event_times[-1]), int(old.known_times[-1]), old.event_ids[-1], tuple(_plain(c[-1]) for c in old.columns))
+        last = Newest(int(old.event_times[-1]), int(old.known_times[-1]), old.event_ids.ids[-1], tuple(_plain(c[-1]) for c in old.columns))
         newest = last if state.base.newest is None or state.base.newest[:3] < last[:3] else state.base.newest
         base = Base(state.base.count + len(old), tallies, newest)
         rest = [column[cut:] for column in state.columns]
-        kept = State(state.event_times[cut:], state.known_times[cut:], state.event_ids[cut:], rest, base)
+        kept = State(state.event_times[cut:], state.known_times[cut:], EventIds(state.event_ids.ids[cut:]), rest, base)
         kept.irregular = state.irregular and _is_irregular(kept)
         return kept
 
@@ -216,7 +237,7 @@ def _plain(value: Any) -> Any:
 
 def _sorted(state: State, settled: int) -> State:
     """Winning order without exact repetitions; ``settled`` facts at the front are known to be in it."""
-    times, ids = state.event_times, state.event_ids
+    times, ids = state.event_times, state.event_ids.ids
     appended = settled + 1 == len(times) and (settled == 0 or times[-1] > times[-2])
     repeated = len(set(ids)) != len(ids)
     state.irregular = state.irregular or repeated or bool((state.known_times[settled:] > times[settled:]).any())
@@ -235,9 +256,10 @@ def _sorted(state: State, settled: int) -> State:
 def _visible(state: State, as_of: int, inclusive: bool) -> State:
     """The facts that happened and were known by ``as_of``, each event id once with its newest known version."""
     seen = (state.known_times <= as_of) & (state.event_times <= as_of if inclusive else state.event_times < as_of)
+    ids = state.event_ids.ids
     winners: dict[str | int, int] = {}
     for row in np.flatnonzero(seen).tolist():
-        event_id = state.event_ids[row]
+        event_id = ids[row]
         held = winners.get(event_id)
         if held is None or state.known_times[row] >= state.known_times[held]:
             winners[event_id] = row
@@ -245,11 +267,11 @@ def _visible(state: State, as_of: int, inclusive: bool) -> State:
 
 
 def _is_irregular(state: State) -> bool:
-    return bool((state.known_times > state.event_times).any()) or len(set(state.event_ids)) != len(state.event_ids)
+    return bool((state.known_times > state.event_times).any()) or len(set(state.event_ids.ids)) != len(state)
 
 
 def _take(state: State, rows: Array) -> State:
     columns = [column[rows] for column in state.columns]
-    return State(
-        state.event_times[rows], state.known_times[rows], [state.event_ids[row] for row in rows], columns, state.base, state.irregular
-    )
+    ids = state.event_ids.ids
+    taken = EventIds([ids[row] for row in rows.tolist()])
+    return State(state.event_times[rows], state.known_times[rows], taken, columns, state.base, state.irregular)

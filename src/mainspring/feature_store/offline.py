@@ -107,10 +107,10 @@ def _answer(
     connection: duckdb.DuckDBPyConnection, view: View, aggregates: Sequence[Aggregate], known_as_of: bool
 ) -> Mapping[str, Array]:
     """The aggregates of one view for every question, in the questions' order."""
-    keys = ", ".join(f"{_name(column)} AS _k{i}" for i, column in enumerate(view.columns))
-    present = " AND ".join(f"{_name(column)} IS NOT NULL" for column in view.columns)
+    keys = ", ".join(f"{_name(column)} AS _k{i}" for i, column in enumerate(view.columns)) or "0 AS _k0"
+    present = " AND ".join(f"{_name(column)} IS NOT NULL" for column in view.columns) or "true"
     connection.execute(f"CREATE OR REPLACE TEMP VIEW facts AS SELECT *, {keys} FROM {_table(view.source)} WHERE {present}")
-    asked = ", ".join(f"{_name(column)} AS _k{i}" for i, column in enumerate(view.on))
+    asked = ", ".join(f"{_name(column)} AS _k{i}" for i, column in enumerate(view.on)) or "0 AS _k0"
     connection.execute(f"CREATE OR REPLACE TEMP TABLE asked AS SELECT _row, {AS_OF} AS _t, {asked} FROM questions")
     irregular = connection.execute("SELECT count(*) FROM facts WHERE _irregular").fetchall()[0][0]
     folds = [aggregate for aggregate in aggregates if aggregate.function != "last"]
@@ -198,7 +198,7 @@ def _newest(view: View, aggregates: Sequence[Aggregate], irregular: bool, known_
     """SQL that answers the newest values: an ASOF join on the regular facts, a join for the irregular, the later one wins."""
     keys, after = _keys(view), ">=" if view.source.kind == "table" else ">"
     values = ", ".join(f"{_name(column)}" for column in sorted({aggregate.column or "" for aggregate in aggregates}))
-    matched = " AND ".join(f"a._k{i} = f._k{i}" for i in range(len(view.columns)))
+    matched = " AND ".join(f"a._k{i} = f._k{i}" for i in range(_width(view)))
     sql = f"""
         WITH facts_once AS (SELECT DISTINCT ON ({keys}, _t) {keys}, _t, _n, _id, {values} FROM facts
             WHERE NOT _irregular ORDER BY {keys}, _t, _n DESC, _id DESC),
@@ -227,7 +227,11 @@ def _visible(view: View, known_as_of: bool) -> str:
 
 
 def _keys(view: View) -> str:
-    return ", ".join(f"_k{i}" for i in range(len(view.columns)))
+    return ", ".join(f"_k{i}" for i in range(_width(view)))
+
+
+def _width(view: View) -> int:
+    return max(1, len(view.columns))
 
 
 def _prefixed(table: str, names: str) -> str:

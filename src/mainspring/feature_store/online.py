@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from mainspring.errors import StorageError
 from mainspring.feature_engineering.columns import Array, from_arrow
-from mainspring.feature_engineering.facts import State, ViewPlan
+from mainspring.feature_engineering.facts import EventIds, State, ViewPlan
 from mainspring.feature_store.packing import pack, unpack
 from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME, Status, Type
 from mainspring.spec import System, View
@@ -122,7 +122,7 @@ def _fold(online: _Online, batch: pa.RecordBatch, transaction: Transaction) -> N
 
 def _grouped(plan: ViewPlan, batch: pa.RecordBatch) -> Iterator[tuple[bytes, State]]:
     """The batch's facts per packed key; facts with a null key belong to no one."""
-    keys = list(zip(*(batch.column(column).to_pylist() for column in plan.view.columns), strict=True))
+    keys = list(zip(*(batch.column(column).to_pylist() for column in plan.view.columns), strict=True)) or [()] * len(batch)
     rows: dict[tuple[Any, ...], list[int]] = {}
     for row, key in enumerate(keys):
         if None not in key:
@@ -133,7 +133,7 @@ def _grouped(plan: ViewPlan, batch: pa.RecordBatch) -> Iterator[tuple[bytes, Sta
     base = plan.empty().base
     for key, chosen in rows.items():
         taken = [column[chosen] for column in columns]
-        yield _key(key), State(event_times[chosen], known_times[chosen], [event_ids[row] for row in chosen], taken, base)
+        yield _key(key), State(event_times[chosen], known_times[chosen], EventIds([event_ids[row] for row in chosen]), taken, base)
 
 
 def _storable(column: Array, type_: Type) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mainspring.errors import StorageError
 from mainspring.feature_engineering.columns import Array
-from mainspring.feature_engineering.facts import Base, Newest, State, Tally
+from mainspring.feature_engineering.facts import Base, EventIds, Newest, State, Tally
 
 FORMAT = 1
 _HEADER = 5
@@ -20,7 +20,7 @@ _HEADER = 5
 class _Row(msgspec.Struct, array_like=True, gc=False):
     event_times: memoryview
     known_times: memoryview
-    event_ids: list[str] | list[int]
+    event_ids: memoryview
     columns: list[memoryview | list[Any]]
     kinds: str
     count: int
@@ -39,7 +39,7 @@ def pack(state: State) -> bytes:
     row = _Row(
         state.event_times.data,
         state.known_times.data,
-        list(state.event_ids),  # type: ignore[arg-type]
+        memoryview(state.event_ids.packed),
         [column.tolist() if column.dtype == object else np.ascontiguousarray(column).data for column in state.columns],
         "".join("o" if column.dtype == object else column.dtype.char for column in state.columns),
         state.base.count,
@@ -67,7 +67,7 @@ def unpack(row: bytes) -> State:
     return State(
         np.frombuffer(held.event_times, dtype=np.int64),
         np.frombuffer(held.known_times, dtype=np.int64),
-        held.event_ids,
+        EventIds(packed=held.event_ids),
         _columns(held.columns, held.kinds),
         Base(held.count, [Tally(*tally) for tally in held.tallies], newest),
         held.irregular,

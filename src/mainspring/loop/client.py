@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from types import TracebackType
 
 import httptools
 import numpy as np
@@ -19,6 +20,13 @@ class Answered:
     latencies_us: list[float] = field(default_factory=list)
     statuses: dict[int, int] = field(default_factory=dict)
     failures: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def add(self, other: Answered) -> None:
+        """Take in another batch's figures."""
+        self.latencies_us += other.latencies_us
+        self.failures += other.failures
+        for status, count in other.statuses.items():
+            self.statuses[status] = self.statuses.get(status, 0) + count
 
     def latencies(self) -> npt.NDArray[np.float32]:
         """Latencies as an array of shape ``(n,)``, microseconds."""
@@ -67,21 +75,20 @@ class _Connection(asyncio.Protocol):
 
 
 class Client:
-    """A fixed number of connections to one server on this machine."""
+    """A fixed number of connections to one server on this machine; an async context manager."""
 
     def __init__(self, port: int, connections: int = 4) -> None:
         self._port = port
         self._count = connections
         self._connections: list[_Connection] = []
 
-    async def open(self) -> None:
-        """Connect."""
+    async def __aenter__(self) -> Client:
         loop = asyncio.get_running_loop()
         pairs = [await loop.create_connection(_Connection, "127.0.0.1", self._port) for _ in range(self._count)]
         self._connections = [protocol for _, protocol in pairs]
+        return self
 
-    def close(self) -> None:
-        """Close every connection."""
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for connection in self._connections:
             connection.close()
 

@@ -114,10 +114,11 @@ class Source:
         """The facts per key, the start of every aggregate.
 
         ``on`` names the request's columns where they differ from ``columns``; ``name`` replaces the request columns'
-        names in the features' names; ``required`` refuses a request with a key that was never seen.
+        names in the features' names; ``required`` refuses a request with a key that was never seen. Without columns all
+        facts belong to one key, and the view needs a ``name``.
         """
-        if not columns:
-            raise DeclarationError(f"Source '{self.name}'.per(): name at least one key column.")
+        if not columns and name is None:
+            raise DeclarationError(f"Source '{self.name}'.per(): name the key columns, or give name='...' for a view of all facts.")
         for column in columns:
             self[column]
         matched = (on,) if isinstance(on, str) else tuple(on or columns)

@@ -1,0 +1,228 @@
+"""The ``mainspring`` command and its verbs. What a verb needs is imported when it runs, so that ``--help`` is instant."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mainspring import __version__
+from mainspring.errors import MainspringError
+
+WORK = Path("mainspring-work")
+
+
+class _Verbs(click.Group):
+    """Verbs in the order of the loop; a known error is one line on stderr and its own exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MainspringError as error:
+            click.secho(f"error: {error}", fg="red", err=True)
+            sys.exit(error.exit_code)
+        except BrokenPipeError:
+            sys.exit(0)
+
+
+workspace_option = click.option(
+    "--workspace", type=click.Path(path_type=Path), default=None, help="Folder of the run; the newest of the system under mainspring-work/."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mainspring")
+def main() -> None:
+    """Declare a production machine-learning system once; run, measure and prove the whole loop.
+
+    \b
+    Start here:
+      mainspring run eta          the whole loop on real flights, with a report at the end
+      mainspring draw eta         the system's architecture diagram
+    """
+
+
+@main.command()
+@click.argument("system")
+@click.option("--source", default=None, help="Which recording to run on (eta: flights, taxi, taxi-router).")
+@click.option("--data", type=click.Path(path_type=Path), default=None, help="Folder of the recording's data set, where it needs one.")
+@click.option("--workspace", type=click.Path(path_type=Path), default=None, help="Folder to run in; goes on where an interrupted run stopped.")
+@click.option("--keep-serving", is_flag=True, help="Leave the service up at the end, on --port.")
+@click.option("--port", default=8000, show_default=True, help="Port for --keep-serving.")
+@click.option("--no-drill", is_flag=True, help="Do not train a worse model on purpose to prove that it is stopped.")
+@click.option("--threads", default=2, show_default=True, help="Threads for training and offline features.")
+@json_option
+def run(system: str, source: str | None, data: Path | None, workspace: Path | None, keep_serving: bool, port: int, no_drill: bool, threads: int, as_json: bool) -> None:
+    """Run the whole loop: ingest, train, gate, serve, replay, watch, retrain, roll out; report.
+
+    \b
+    Example:
+      mainspring run eta
+      mainspring run eta --source taxi --data $MAINSPRING_DATA/nyc-taxi-yellow-sample
+    """
+    from mainspring.cli.running import run_system
+
+    run_system(system, source, data, workspace, keep_serving=keep_serving, port=port, drill=not no_drill, threads=threads, as_json=as_json)
+
+
+@main.command()
+@click.argument("system")
+@click.option("--format", "form", type=click.Choice(["svg", "mermaid", "text", "json"]), default="svg", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), default=None, help="File to write; standard output for all but svg.")
+def draw(system: str, form: str, output: Path | None) -> None:
+    """Draw a system's architecture, or print its declaration.
+
+    \b
+    Example:
+      mainspring draw eta --output eta.svg
+      mainspring draw eta --format mermaid
+    """
+    from mainspring.cli.systems import find_system
+    from mainspring.design.draw import mermaid, svg
+
+    declared = find_system(system).system
+    text = {"svg": svg, "mermaid": mermaid, "text": str, "json": lambda one: one.to_json()}[form](declared)
+    target = output or (Path(f"{system}.svg") if form == "svg" else None)
+    if target is None:
+        click.echo(text)
+        return
+    target.write_text(text)
+    click.echo(f"Wrote {target}. Next: mainspring run {system}")
+
+
+@main.command()
+@click.argument("system")
+@workspace_option
+@click.option("--port", default=8000, show_default=True, help="Port on 127.0.0.1; 0 for a free one.")
+def serve(system: str, workspace: Path | None, port: int) -> None:
+    """Serve a system's live version over HTTP, from the workspace of a run.
+
+    \b
+    Example:
+      mainspring serve eta --port 8000
+    """
+    from mainspring.cli.running import serve_workspace
+    from mainspring.cli.systems import newest_workspace
+
+    serve_workspace(workspace or newest_workspace(system), port)
+
+
+@main.command()
+@click.argument("system")
+@workspace_option
+@json_option
+def verify(system: str, workspace: Path | None, as_json: bool) -> None:
+    """Judge every requirement again on the evidence of a run, and write its report anew. Exit code 9 when one is missed.
+
+    \b
+    Example:
+      mainspring verify eta
+    """
+    from mainspring.cli.running import report_on
+    from mainspring.cli.systems import newest_workspace
+
+    report = report_on(workspace or newest_workspace(system), as_json=as_json)
+    if any(verdict.verdict == "missed" for verdict in report.verdicts):
+        sys.exit(9)
+
+
+@main.command()
+@click.argument("system")
+@workspace_option
+@json_option
+def models(system: str, workspace: Path | None, as_json: bool) -> None:
+    """List a system's model versions and which of them is live.
+
+    \b
+    Example:
+      mainspring models eta
+    """
+    from mainspring.cli.systems import newest_workspace, open_registry
+
+    with open_registry(workspace or newest_workspace(system)) as registry:
+        live = registry.deployment(system)
+        rows = [_model_row(version, live) for version in registry.versions("model", system)]
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    for row in rows:
+        click.echo(f"{row['id']:<16} {row['at']}  MAE {row['mae']:8.3f}  {row['seconds']:6.1f} s  {row['bytes'] / 1e6:5.2f} MB  {row['state']}  {row['note']}")
+
+
+def _model_row(version: Any, live: Any) -> dict[str, Any]:
+    from mainspring.clock import format_instant
+
+    states = {live.champion: "champion", live.previous: "previous", live.challenger: f"challenger ({live.stage})"}
+    manifest = version.manifest
+    return {
+        "id": version.id,
+        "at": format_instant(version.at),
+        "mae": manifest["metrics"]["mae"],
+        "seconds": manifest["seconds"],
+        "bytes": manifest["bytes"],
+        "state": states.get(version.id, ""),
+        "note": manifest["note"],
+    }
+
+
+@main.command()
+@click.argument("system")
+@workspace_option
+@click.option("--at", default=None, help="What was live at this instant (ISO 8601, UTC), instead of the whole history.")
+@json_option
+def rollout(system: str, workspace: Path | None, at: str | None, as_json: bool) -> None:
+    """Show every decision about a system's versions, or what was live at an instant.
+
+    \b
+    Example:
+      mainspring rollout eta
+      mainspring rollout eta --at 2013-11-16T12:00:00Z
+    """
+    from dataclasses import asdict
+
+    from mainspring.cli.systems import newest_workspace, open_registry
+    from mainspring.clock import format_instant, parse_instant
+
+    with open_registry(workspace or newest_workspace(system)) as registry:
+        if at is not None:
+            state = asdict(registry.deployment(system, _instant(at, parse_instant)))
+            click.echo(json.dumps(state) if as_json else "\n".join(f"{name:<12} {value}" for name, value in state.items()))
+            return
+        decisions = registry.decisions(system)
+    for decision in decisions:
+        row = asdict(decision)
+        click.echo(json.dumps(row) if as_json else f"{format_instant(decision.at)}  {decision.action:<16} {decision.version:<14} {decision.reason}")
+
+
+def _instant(text: str, parse: Any) -> int:
+    try:
+        return int(parse(text))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not an ISO 8601 date and time, for example 2013-11-16T12:00:00Z.") from error
+
+
+@main.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Check this machine: Python, packages of every extra, data folder, disk.
+
+    \b
+    Example:
+      mainspring doctor
+    """
+    from mainspring.cli.doctor import examine
+
+    findings = examine()
+    if as_json:
+        click.echo(json.dumps([{"what": what, "good": good, "found": found} for what, good, found in findings]))
+    else:
+        for what, good, found in findings:
+            click.echo(f"{'ok  ' if good else 'miss'}  {what:<28} {found}")
+    sys.exit(0 if all(good for what, good, _ in findings if not what.startswith("extra")) else 1)

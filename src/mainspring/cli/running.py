@@ -1,0 +1,87 @@
+"""Running, serving and reporting from the command line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mainspring.cli.systems import find_system, free_workspace
+from mainspring.errors import DeclarationError, did_you_mean
+from mainspring.storage.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mainspring.design.report import Report
+
+
+def run_system(
+    name: str, source: str | None, data: Path | None, workspace: Path | None, *, keep_serving: bool, port: int, drill: bool, threads: int, as_json: bool
+) -> None:
+    """The ``run`` verb."""
+    from mainspring.cli.progress import Bars
+    from mainspring.loop.run import Run
+
+    package = find_system(name)
+    chosen = source or package.RECORDINGS[0]
+    if chosen not in package.RECORDINGS:
+        raise DeclarationError(f"System '{name}' has no recording '{chosen}'.{did_you_mean(chosen, package.RECORDINGS)}")
+    folder = workspace or free_workspace(name)
+    with Bars(quiet=as_json) as bars:
+        bars.say(f"mainspring run {name} on recording '{chosen}', in {folder}/")
+        bars.step("load recording", 0, 1)
+        recording = package.load(chosen, data)
+        bars.step("load recording", 1, 1)
+        run = Run(package.system, recording, Workspace(folder), bars, drill=drill, threads=threads)
+        try:
+            run.execute()
+        finally:
+            run.close()
+        bars.step("report", 0, 1)
+        report = report_on(folder, as_json=as_json, quiet=True)
+        bars.step("report", 1, 1)
+    show(report, as_json=as_json)
+    if keep_serving:
+        serve_workspace(folder, port)
+
+
+def report_on(folder: Path, *, as_json: bool, quiet: bool = False) -> Report:
+    """Judge the evidence in a workspace and write its report as HTML and JSON; print it unless ``quiet``."""
+    from mainspring.design.draw import svg
+    from mainspring.design.evidence import build_report
+    from mainspring.design.report import to_json
+    from mainspring.design.report_html import html
+
+    workspace = Workspace(folder)
+    system, report = build_report(workspace)
+    (workspace.report / "report.json").write_text(to_json(report))
+    (workspace.report / "report.html").write_text(html(report, svg(system)))
+    if not quiet:
+        show(report, as_json=as_json)
+    return report
+
+
+def show(report: Report, *, as_json: bool) -> None:
+    """Print a report to the terminal, or as JSON."""
+    from rich.console import Console
+
+    from mainspring.design.report import to_json
+    from mainspring.design.report_text import print_report
+
+    if as_json:
+        click.echo(to_json(report))
+    else:
+        print_report(report, Console(width=None if sys.stdout.isatty() else 120))
+
+
+def serve_workspace(folder: Path, port: int) -> None:
+    """Serve until interrupted."""
+    from mainspring.loop.server_process import ServerProcess
+
+    with ServerProcess(folder, port=port) as server:
+        click.echo(f"Serving {folder} on {server.url}  docs: {server.url}/docs  stop: Ctrl-C")
+        try:
+            server.wait()
+        except KeyboardInterrupt:
+            click.echo("Stopped.")

@@ -1,0 +1,73 @@
+"""Finding systems and the workspaces of their runs."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from mainspring.cli.app import WORK
+from mainspring.errors import DeclarationError, StorageError, did_you_mean
+from mainspring.model_registry.registry import Registry
+from mainspring.storage.workspace import Workspace
+
+
+def find_system(name: str) -> ModuleType:
+    """The package of a system that comes with mainspring: it has ``system``, ``RECORDINGS`` and ``load(source, data)``.
+
+    Raises:
+        DeclarationError: there is none of that name.
+    """
+    import mainspring.systems
+
+    known = [module.name for module in pkgutil.iter_modules(mainspring.systems.__path__)]
+    if name not in known:
+        raise DeclarationError(f"There is no system '{name}'.{did_you_mean(name, known)}")
+    return importlib.import_module(f"mainspring.systems.{name}")
+
+
+def free_workspace(name: str) -> Path:
+    """The first of ``eta``, ``eta-2``, ... under mainspring-work/ that holds no finished run: new, or interrupted."""
+    number = 1
+    while _finished(path := WORK / (name if number == 1 else f"{name}-{number}"), name):
+        number += 1
+    return path
+
+
+def newest_workspace(name: str) -> Path:
+    """The newest workspace of a system under mainspring-work/.
+
+    Raises:
+        StorageError: there is none.
+    """
+    found = [path for path in WORK.glob(f"{name}*") if (path / "registry").is_dir()]
+    if not found:
+        raise StorageError(f"There is no run of '{name}' under {WORK}/. Run it: mainspring run {name}")
+    return max(found, key=lambda path: (path / "registry").stat().st_mtime)
+
+
+@contextmanager
+def open_registry(workspace: Path) -> Iterator[Registry]:
+    """The registry of a workspace that exists.
+
+    Raises:
+        StorageError: the folder holds no registry.
+    """
+    path = Workspace(workspace).registry
+    if not path.is_dir():
+        raise StorageError(f"{workspace} is not a workspace: it holds no registry. Name the folder of a run with --workspace.")
+    registry = Registry(path)
+    try:
+        yield registry
+    finally:
+        registry.close()
+
+
+def _finished(path: Path, name: str) -> bool:
+    if not (path / "registry").is_dir():
+        return False
+    with open_registry(path) as registry:
+        return any(decision.action == "run_completed" for decision in registry.decisions(name))

@@ -1,0 +1,83 @@
+"""What the loop sees: predictions and labels as they come, read from the records alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mainspring.clock import DAY
+from mainspring.feature_engineering.columns import from_arrow
+from mainspring.monitoring.drift import DriftMonitor
+from mainspring.monitoring.errors import ErrorMonitor
+from mainspring.monitoring.labels import match
+from mainspring.monitoring.reading import Reading
+from mainspring.spec import System
+from mainspring.storage.event_log import EventLog
+from mainspring.storage.prediction_log import PredictionLog
+
+
+class Observer:
+    """Predictions of one System with their labels, kept up to date from the prediction log and the event log."""
+
+    def __init__(self, system: System, predictions: PredictionLog, log: EventLog, since_offset: int) -> None:
+        self._system = system
+        self._predictions = predictions
+        self._log = log
+        self._offset = since_offset
+        self._cursor: dict[str, int] = {}
+        self._made: list[pa.Table] = []
+        self._facts: list[pa.Table] = []
+
+    def refresh(self) -> None:
+        """Read what has been written since the last time."""
+        table, self._cursor = self._predictions.read(self._cursor)
+        if len(table):
+            self._made.append(table)
+        batches = [frame.batch for frame in self._log.read(self._offset) if frame.source == self._system.label.source.name]
+        self._offset = self._log.end
+        if batches:
+            self._facts.append(pa.Table.from_batches(batches))
+
+    def predictions(self, start: int, end: int) -> pa.Table:
+        """Predictions with ``start <= as_of < end``."""
+        if not self._made:
+            return pa.table({"as_of": pa.array([], pa.int64())})
+        table = pa.concat_tables(self._made, promote_options="default")
+        as_of = table.column("as_of")
+        return table.filter(pc.and_(pc.greater_equal(as_of, start), pc.less(as_of, end)))
+
+    def labelled(self, start: int, end: int, now: int) -> pa.Table:
+        """Those predictions whose label was known by ``now``, with columns ``label`` and ``label_known_at``."""
+        made = self.predictions(start, end)
+        if not len(made) or not self._facts:
+            return made.slice(0, 0).append_column("label", pa.array([], pa.float64()))
+        label = self._system.label
+        return match(made, pa.concat_tables(self._facts), on=label.on, column=label.column, now=now)
+
+
+class Watch:
+    """The System's monitors, fed window by window; all their state follows from the windows they have seen."""
+
+    def __init__(self, system: System, expected_error: float) -> None:
+        self._system = system
+        self._errors = ErrorMonitor(expected=expected_error)
+        features = next((monitor.features for monitor in system.monitors if monitor.watch == "drift"), ())
+        chosen = features or [feature.name for feature in system.inputs]
+        self._types = {feature.name: feature.type for feature in system.features if feature.name in chosen}
+        self._drift = DriftMonitor()
+
+    def observe(self, observer: Observer, now: int) -> list[Reading]:
+        """The readings of the day before ``now`` (drift) and of the day whose labels have matured (error)."""
+        readings: list[Reading] = []
+        watched = {monitor.watch for monitor in self._system.monitors}
+        made = observer.predictions(now - DAY, now)
+        if "drift" in watched and len(made):
+            columns = {name: from_arrow(made.column(f"feature.{name}"), type_) for name, type_ in self._types.items()}
+            readings += self._drift.observe(now - DAY, now, columns)
+        end = now - self._system.label.matures_after_us
+        labelled = observer.labelled(end - DAY, end, now)
+        if "error" in watched and len(labelled):
+            errors = np.abs(labelled.column("score").to_numpy() - labelled.column("label").to_numpy())
+            readings.append(self._errors.observe(end - DAY, end, errors))
+        return readings

@@ -1,0 +1,107 @@
+"""The gateway as a process of its own, started and stopped by a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+
+from mainspring.errors import ServingError
+
+START_SECONDS = 30
+
+
+class ServerProcess:
+    """A running gateway. It ends with the process that started it, however that ends.
+
+    Raises:
+        ServingError: it did not start, or was not ready within 30 s; the message holds what it printed.
+    """
+
+    def __init__(self, workspace: Path, *, port: int = 0, stream: bool = True) -> None:
+        command = [sys.executable, "-m", "mainspring.gateway", "--workspace", str(workspace), "--port", str(port), "--exit-with-parent"]
+        command += [] if stream else ["--no-stream"]
+        self._log = workspace / "server.log"
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment)
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        try:
+            self.port = int(json.loads(line)["port"])
+        except (ValueError, KeyError, TypeError) as error:
+            self._process.wait(5)
+            raise ServingError(f"The gateway did not start. Its last words are in {self._log}: {self._tail()}") from error
+        self._wait()
+
+    def __enter__(self) -> ServerProcess:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def cpu_seconds(self) -> float:
+        """User and system time it has used so far; 0 where the platform does not tell."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def peak_memory_bytes(self) -> int:
+        """Its peak resident set; 0 where the platform does not tell."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+        except OSError:
+            return 0
+        return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)
+
+    def wait(self) -> None:
+        """Until it ends."""
+        self._process.wait()
+
+    def stop(self) -> None:
+        """Ask it to finish what it is doing and end; kill it after 10 s."""
+        if self._process.poll() is not None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        problem = ""
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                with urllib.request.urlopen(f"{self.url}/readyz", timeout=2):
+                    return
+            except urllib.error.HTTPError as error:
+                problem = error.read().decode(errors="replace")
+            except OSError as error:
+                problem = str(error)
+            time.sleep(0.05)
+        self.stop()
+        raise ServingError(f"The gateway was not ready within {START_SECONDS} s: {problem or self._tail()}")
+
+    def _tail(self) -> str:
+        return self._log.read_text(errors="replace")[-500:].strip()

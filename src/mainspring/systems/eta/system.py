@@ -1,0 +1,86 @@
+"""The declaration of the ETA system."""
+
+from __future__ import annotations
+
+import mainspring as ms
+from mainspring.systems.eta import features as f
+from mainspring.systems.eta.sources import arrivals, places, trips, vehicles, weather
+
+route = arrivals.per("origin", "destination", name="route")
+route_carrier = arrivals.per("origin", "destination", "carrier", name="route_carrier")
+pair = arrivals.per("pair", name="pair")
+service = arrivals.per("service", name="service")
+origin = arrivals.per("origin", name="origin")
+destination = arrivals.per("destination", name="destination")
+haul = arrivals.per("haul", name="haul")
+network = arrivals.per(name="network")
+vehicle = arrivals.per("vehicle", name="vehicle")
+origin_trips = trips.per("origin", name="origin_trips")
+origin_weather = weather.per("place", on="origin", name="weather")
+origin_place = places.per("place", on="origin", name="origin_place", required=True)
+destination_place = places.per("place", on="destination", name="destination_place", required=True)
+craft = vehicles.per("vehicle", name="craft")
+
+distance_rule = ms.LinearRule("distance_rule", on="trip_km")
+route_median = ms.GroupMedian("route_median", by=("origin", "destination"))
+recent_ratio = ms.RecentRatio("recent_ratio", base=route_median, band="haul", window="7d", delay="1d")
+
+FEATURES = [
+    *(trips[name] for name in ("origin", "destination", "carrier", "distance_km", "planned_minutes", "departure_delay")),
+    *(f.local_clock, f.local_hour, f.planned_hour, f.weekday, f.holiday, f.trip_km),
+    *(origin_place.last(column) for column in ("timezone", "latitude", "longitude")),
+    *(destination_place.last(column) for column in ("latitude", "longitude")),
+    *(f.bearing, f.tailwind, f.wind_north, f.wind_east),
+    *(
+        origin_weather.last(column, max_age="4h")
+        for column in ("wind_from_deg", "wind_speed_ms", "precipitation_mm", "visibility_km", "temperature_c", "pressure_hpa")
+    ),
+    *(craft.last("seats"), vehicle.last("arrival_delay", max_age="1d")),
+    *(route.count("7d"), route.mean("minutes", "7d"), route.mean("minutes"), route.last("minutes"), route.mean("distance_km")),
+    *(route.last("over_plan"), route.mean("over_plan", "7d")),
+    *(route_carrier.mean("over_plan", "1d"), route_carrier.mean("over_plan", "14d")),
+    *(pair.mean("minutes"), pair.mean("distance_km"), service.mean("over_plan", "21d")),
+    *(origin_trips.count("30m"), origin_trips.count("1h"), origin_trips.count("3h"), origin_trips.mean("departure_delay", "1h")),
+    *(origin.count("3h"), f.under_way, origin.mean("ground_minutes", "90m"), origin.mean("ground_minutes", "6h")),
+    *(origin.mean("minutes"), origin.mean("minutes_per_km"), destination.mean("minutes"), destination.mean("minutes_per_km")),
+    *(destination.mean("over_plan", "6h"), destination.mean("speed_kmh", "12h")),
+    *(haul.mean("over_plan", "2h"), haul.mean("over_plan", "6h"), haul.mean("pace", "7d")),
+    *(network.mean("over_plan", "2h"), network.mean("minutes_per_km", "3h")),
+]
+
+system = ms.System(
+    "eta",
+    question="How many minutes from departure to arrival?",
+    requirements=ms.Requirements(
+        users=500_000,
+        peak_rps=200,
+        latency_p99="50ms",
+        availability=0.999,
+        cost_per_1k=0.01,
+        explain="reasons",
+        quality=[
+            ms.at_most("mae", 0.80, of="route_median"),
+            ms.at_most("mae", 0.70, of="distance_rule"),
+            ms.at_most("mae", 0.95, of="recent_ratio"),
+            ms.between("coverage", 0.75, 0.85),
+        ],
+    ),
+    request=trips,
+    features=FEATURES,
+    label=ms.Label(arrivals, "minutes", on="trip_id", matures_after="1d"),
+    model=ms.LightGBM(
+        objective="regression_l1",
+        trees=200,
+        leaves=31,
+        learning_rate=0.1,
+        offset="planned_minutes",
+        interval=(0.1, 0.9),
+        holdout="14d",
+        retrain_every="14d",
+        ignore=["local_clock", "origin_place__timezone_last", "origin_place__latitude_last", "origin_place__longitude_last"],
+    ),
+    baselines=[distance_rule, route_median, recent_ratio],
+    policy=ms.Policy(fallback=["previous", "distance_rule"], feature_deadline="20ms", floor=0.5),
+    monitors=[ms.Monitor("error", by=["origin", "local_hour"], retrain=True), ms.Monitor("drift", retrain=True)],
+    rollout=ms.Rollout(unit="trip_id", steps=(0.01, 0.10, 1.0), shadow="1d", step="1d", min_labels=200, margin=0.02, cooldown="7d"),
+)
