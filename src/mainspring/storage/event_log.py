@@ -177,7 +177,6 @@ class EventLog:
         if torn:
             with opened(self._segment(place.base), os.O_RDWR) as descriptor:
                 os.ftruncate(descriptor, place.position)
-                os.fsync(descriptor)
             self.healed += torn
         return place
 
