@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import subprocess
-import sys
-import textwrap
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,10 +15,13 @@ from hypothesis import strategies as st
 from mainspring.errors import StorageError
 from mainspring.storage.event_log import EventLog, Frame
 
+Child = Callable[..., subprocess.Popen[str]]
+
 
 def rows(start: int, count: int) -> pa.RecordBatch:
     numbers = range(start, start + count)
-    return pa.record_batch({"n": pa.array(numbers, pa.int64()), "text": pa.array([None if n % 7 == 0 else f"é{n}" for n in numbers])})
+    text = [None if n % 7 == 0 else f"é{n}" for n in numbers]
+    return pa.record_batch({"n": pa.array(numbers, pa.int64()), "text": pa.array(text, pa.string())})
 
 
 def numbers(frames: list[Frame]) -> list[int]:
@@ -30,7 +32,7 @@ def last_segment(path: Path) -> Path:
     return max(path.glob("*.log"))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     sizes=st.lists(st.tuples(st.sampled_from(["payments", "refunds"]), st.integers(0, 30)), max_size=12),
     segment_bytes=st.sampled_from([1, 2_000, 64 << 20]),
@@ -175,9 +177,23 @@ def test_two_processes_append_without_loss_or_overlap(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.log"))) > 3
 
 
-def child(code: str, *args: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", textwrap.dedent(code), *map(str, args)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+def test_threads_append_and_read_one_log(tmp_path: Path) -> None:
+    log = EventLog(tmp_path, fsync=False, segment_bytes=20_000)
+
+    def append(source: str) -> None:
+        for i in range(150):
+            log.append(source, rows(i * 2, 2))
+
+    threads = [threading.Thread(target=append, args=(source,)) for source in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    seen: list[Frame] = []
+    while any(thread.is_alive() for thread in threads):
+        seen += log.read(seen[-1].end if seen else 0)
+    seen += log.read(seen[-1].end if seen else 0)
+    for source in ("a", "b"):
+        assert numbers([frame for frame in seen if frame.source == source]) == list(range(300))
+    assert (log.end, log.healed) == (600, 0)
 
 
 KILLED = """
@@ -194,7 +210,7 @@ while True:
 """
 
 
-def test_every_acknowledged_event_survives_a_kill(tmp_path: Path) -> None:
+def test_every_acknowledged_event_survives_a_kill(tmp_path: Path, child: Child) -> None:
     acknowledged = 0
     for wait in (5, 60, 150):
         with child(KILLED, tmp_path) as process:
@@ -229,7 +245,7 @@ print(before, log.append("a", pa.record_batch({"n": range(log.end, log.end + 100
 """
 
 
-def test_a_full_disk_refuses_the_append_and_leaves_the_log_whole(tmp_path: Path) -> None:
+def test_a_full_disk_refuses_the_append_and_leaves_the_log_whole(tmp_path: Path, child: Child) -> None:
     with child(FULL, tmp_path) as process:
         output, _ = process.communicate()
     message, figures = output.splitlines()

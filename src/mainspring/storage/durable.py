@@ -63,12 +63,16 @@ def locked(path: str | Path) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write that becomes ``path`` on a clean exit, whole and durable, or not at all.
 
-    Killed or failed before that, it leaves at most a file with ``.tmp`` after its name, which the next one replaces.
+    Killed before that, it leaves a file with ``.tmp`` after its name, which the next one replaces.
     """
     draft = path.with_name(path.name + ".tmp")
-    with draft.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with draft.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
     draft.replace(path)
     sync_directory(path.parent)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -50,7 +51,7 @@ class EventLog:
     """Events numbered 0, 1, 2, ... in the order in which they were appended.
 
     Every append is fsynced before it returns: it survives a power cut. With ``fsync=False`` it survives the death of the
-    process, not of the machine. Half a frame left at the end by a killed append is cut off by whoever opens the log or
+    process, not of the machine. Threads and processes may share it. Half a frame left at the end by a killed append is cut off by whoever opens the log or
     appends next, and ignored by those who read meanwhile; ``healed`` counts the bytes that this object cut. A reader may
     see an event moments before its append returns. A new segment begins where the next frame would pass ``segment_bytes``.
 
@@ -87,8 +88,9 @@ class EventLog:
             raise StorageError(f"Event log, {self.path}: source {source!r} is not a usable name. Use letters, digits and underscores.")
         try:
             with locked(self._lock):
-                self._tail = self._heal(self._tail)
-                return self._append(source, batch) if batch.num_rows else self._tail.offset
+                place = self._heal(self._tail)
+                self._tail = self._append(place, source, batch) if batch.num_rows else place
+                return place.offset
         except OSError as error:
             raise StorageError(
                 f"Event log, {self.path}: {batch.num_rows} events of '{source}' were not appended ({error}). "
@@ -117,17 +119,15 @@ class EventLog:
         self._tail, _ = self._advance(self._tail)
         return self._tail.offset
 
-    def _append(self, source: str, batch: pa.RecordBatch) -> int:
-        offset = self._tail.offset
-        buffers = frames.encode(source, batch, offset)
+    def _append(self, place: _Place, source: str, batch: pa.RecordBatch) -> _Place:
+        buffers = frames.encode(source, batch, place.offset)
         length = sum(len(buffer) for buffer in buffers)
         if length > _LARGEST_FRAME:
             raise StorageError(f"Event log, {self.path}: a batch of {length} bytes is over 1 GiB. Append it in smaller batches.")
-        if self._tail.position and self._tail.position + length > self._segment_bytes:
-            self._roll()
-        self._write(buffers)
-        self._tail = _Place(self._tail.base, self._tail.position + length, offset + batch.num_rows)
-        return offset
+        if place.position and place.position + length > self._segment_bytes:
+            place = self._roll(place)
+        self._write(place, buffers)
+        return _Place(place.base, place.position + length, place.offset + batch.num_rows)
 
     def _read(self, offset: int, stop: int) -> Iterator[Frame]:
         place = self._place(offset) if offset < stop else self._tail
@@ -180,27 +180,26 @@ class EventLog:
             self.healed += torn
         return place
 
-    def _roll(self) -> None:
+    def _roll(self, place: _Place) -> _Place:
         if not self._fsync:
-            with opened(self._segment(self._tail.base), os.O_RDWR) as descriptor:
+            with opened(self._segment(place.base), os.O_RDWR) as descriptor:
                 os.fsync(descriptor)
-        self._create(self._tail.offset)
-        self._tail = _start(self._tail.offset)
+        self._create(place.offset)
+        return _start(place.offset)
 
     def _create(self, base: int) -> None:
         with opened(self._segment(base), os.O_RDWR | os.O_CREAT) as descriptor:
             os.fsync(descriptor)
         sync_directory(self.path)
 
-    def _write(self, buffers: list[bytes]) -> None:
-        position = self._tail.position
-        with opened(self._segment(self._tail.base), os.O_RDWR) as descriptor:
+    def _write(self, place: _Place, buffers: list[Any]) -> None:
+        with opened(self._segment(place.base), os.O_RDWR) as descriptor:
             try:
-                write_all(descriptor, buffers, position)
+                write_all(descriptor, buffers, place.position)
                 if self._fsync:
                     os.fsync(descriptor)
             except OSError:
-                os.ftruncate(descriptor, position)
+                os.ftruncate(descriptor, place.position)
                 raise
 
     def _bases(self) -> list[int]:
