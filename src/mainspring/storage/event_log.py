@@ -51,9 +51,10 @@ class EventLog:
     """Events numbered 0, 1, 2, ... in the order in which they were appended.
 
     Every append is fsynced before it returns: it survives a power cut. With ``fsync=False`` it survives the death of the
-    process, not of the machine. Threads and processes may share it. Half a frame left at the end by a killed append is cut off by whoever opens the log or
-    appends next, and ignored by those who read meanwhile; ``healed`` counts the bytes that this object cut. A reader may
-    see an event moments before its append returns. A new segment begins where the next frame would pass ``segment_bytes``.
+    process, not of the machine. Threads and processes may share a log. Half a frame left at the end by a killed append is cut
+    off by whoever opens the log or appends next, and ignored by those who read meanwhile; ``healed`` counts the bytes that this
+    object cut. A reader may see an event moments before its append returns. A new segment begins where the next frame would
+    pass ``segment_bytes``.
 
     Raises:
         StorageError: on opening, the folder cannot be written or the last segment is damaged.
