@@ -117,8 +117,9 @@ class EventLog:
     @property
     def end(self) -> int:
         """The number that the next event will get, appends by other processes included."""
-        self._tail, _ = self._advance(self._tail)
-        return self._tail.offset
+        place, _ = self._advance(self._tail)
+        self._tail = place
+        return place.offset
 
     def _append(self, place: _Place, source: str, batch: pa.RecordBatch) -> _Place:
         buffers = frames.encode(source, batch, place.offset)
