@@ -1,0 +1,121 @@
+"""The file format of the event log: frames back to back, each a header, an Arrow IPC stream of one batch, the source's name.
+
+The header has a checksum of its own that also covers the payload's: a damaged length is never mistaken for a torn tail.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from mainspring.errors import StorageError
+from mainspring.storage.durable import is_blank
+
+_MAGIC = b"MSE1"
+_FIELDS = struct.Struct("<4sIIQQI")
+_CHECKSUM = struct.Struct("<I")
+HEADER_BYTES = _FIELDS.size + _CHECKSUM.size
+
+
+class Header(NamedTuple):
+    """What stands before a frame's payload: lengths in bytes, ``offset`` the number of the frame's first event."""
+
+    name_length: int
+    rows: int
+    length: int
+    offset: int
+    checksum: int
+
+
+class Hop(NamedTuple):
+    """Where a walk over headers ended: byte ``position`` and event ``offset`` of the next frame, ``torn`` bytes behind it."""
+
+    position: int
+    offset: int
+    torn: int
+
+
+def encode(source: str, batch: pa.RecordBatch, offset: int) -> list[Any]:
+    """The buffers of one frame, in the order in which they are written."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as stream:
+        stream.write_batch(batch)
+    body, name = sink.getvalue(), source.encode()
+    checksum = zlib.crc32(name, zlib.crc32(body))
+    fields = _FIELDS.pack(_MAGIC, len(name), batch.num_rows, body.size + len(name), offset, checksum)
+    return [fields + _CHECKSUM.pack(zlib.crc32(fields)), body, name]
+
+
+def read_header(path: str, descriptor: int, position: int, offset: int) -> Header:
+    """The header at ``position``, whose first event must be number ``offset``.
+
+    Raises:
+        StorageError: the bytes there are not the header of that frame.
+    """
+    return _parse(path, os.pread(descriptor, HEADER_BYTES, position), position, offset)
+
+
+def read_payload(path: str, descriptor: int, position: int, header: Header) -> tuple[str, pa.RecordBatch]:
+    """Source and batch of the frame at ``position``.
+
+    Raises:
+        StorageError: the payload is cut short or does not match its checksum.
+    """
+    data = os.pread(descriptor, header.length, position + HEADER_BYTES)
+    if len(data) < header.length:
+        raise damaged(path, position, header.offset, "the file ends inside a frame")
+    if zlib.crc32(data) != header.checksum:
+        raise damaged(path, position, header.offset, "a frame's payload does not match its checksum")
+    split = header.length - header.name_length
+    batch = pa.ipc.open_stream(pa.py_buffer(data).slice(0, split)).read_next_batch()
+    return data[split:].decode(), batch
+
+
+def hop(path: str, descriptor: int, position: int, offset: int, stop: int | None = None) -> Hop:
+    """Walk over headers from the frame at ``position`` to the last whole frame, or to the frame that holds event ``stop``.
+
+    Half a frame at the end of the file is torn: an append that was killed, or that another process is in the middle of.
+
+    Raises:
+        StorageError: a header that is there in full is damaged.
+    """
+    while stop is None or offset < stop:
+        data = os.pread(descriptor, HEADER_BYTES, position)
+        size = os.fstat(descriptor).st_size  # asked after the read: a header seen before a torn tail was cut does not count
+        if len(data) < HEADER_BYTES or (not data.strip(b"\0") and is_blank(descriptor, position, size)):
+            return Hop(position, offset, max(size - position, 0))
+        header = _parse(path, data, position, offset)
+        end = position + HEADER_BYTES + header.length
+        if end > size:
+            return Hop(position, offset, size - position)
+        if stop is not None and offset + header.rows > stop:
+            break
+        position, offset = end, offset + header.rows
+    return Hop(position, offset, 0)
+
+
+def _parse(path: str, data: bytes, position: int, offset: int) -> Header:
+    if len(data) < HEADER_BYTES:
+        raise damaged(path, position, offset, "the file ends inside a frame")
+    fields = data[: _FIELDS.size]
+    if zlib.crc32(fields) != _CHECKSUM.unpack_from(data, _FIELDS.size)[0]:
+        raise damaged(path, position, offset, "a frame's header does not match its checksum")
+    magic, *values = _FIELDS.unpack(fields)
+    if magic != _MAGIC:
+        raise StorageError(f"Event log, {path}: format {magic!r} is not {_MAGIC!r}. Read it with the version that wrote it.")
+    header = Header(*values)
+    if header.offset != offset:
+        raise damaged(path, position, offset, f"the frame there begins with event {header.offset}")
+    return header
+
+
+def damaged(path: str, position: int, offset: int, what: str) -> StorageError:
+    """The error for bytes that no kill can explain."""
+    return StorageError(
+        f"Event log, {path}, byte {position}, event {offset}: {what}. Restore this file from a copy. Without one, losing event {offset} "
+        f"and all after it: remove the later segments and run 'truncate -s {position} {path}'."
+    )
