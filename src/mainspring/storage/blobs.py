@@ -1,0 +1,57 @@
+"""Content-addressed files: the name of a blob is the SHA-256 of its bytes, so it can be verified and never changes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from mainspring.errors import StorageError
+from mainspring.storage.durable import locked, make_directory, replacing
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class Blobs:
+    """A folder of immutable blobs, safe for many writers; a killed ``put`` leaves at most one draft, which the next replaces."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = Path(path)
+
+    def put(self, data: bytes) -> str:
+        """Keep ``data`` durably and return its SHA-256 in hex; the same bytes again change nothing, altered ones are mended.
+
+        Raises:
+            StorageError: the folder cannot be written.
+        """
+        digest = hashlib.sha256(data).hexdigest()
+        target = self._file(digest)
+        try:
+            if target.is_file() and target.read_bytes() == data:
+                return digest
+            make_directory(target.parent)
+            with locked(self._path / "lock"), replacing(target) as file:
+                file.write(data)
+        except OSError as error:
+            raise StorageError(f"Blob store {self._path}: cannot write {target.name} ({error}). Free space or mend the folder.") from error
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """The bytes whose SHA-256 is ``digest``, verified on every read.
+
+        Raises:
+            StorageError: the blob is not there, cannot be read, or its bytes were altered.
+        """
+        if not _DIGEST.fullmatch(digest):
+            raise StorageError(f"Blob store {self._path}: {digest!r} is not a SHA-256 in lower-case hex.")
+        target = self._file(digest)
+        try:
+            data = target.read_bytes()
+        except OSError as error:
+            raise StorageError(f"Blob {target} cannot be read ({error.strerror}). Restore it from a copy of {self._path}.") from error
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise StorageError(f"Blob {target} was altered: its {len(data)} bytes are not those stored. Restore it from a copy.")
+        return data
+
+    def _file(self, digest: str) -> Path:
+        return self._path / digest[:2] / digest
