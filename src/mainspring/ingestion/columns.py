@@ -1,0 +1,131 @@
+"""The check of a whole Arrow column against its rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mainspring.clock import parse_instant
+from mainspring.errors import DataError
+from mainspring.ingestion.values import INT_MAX, INT_MIN, IS_EMPTY, IS_NULL, LATEST, NOT_AN_INSTANT, NOT_FINITE, Rule
+from mainspring.schema import Type, arrow_type
+
+Mask = npt.NDArray[np.bool_]
+
+NOT_WHOLE = "must be a whole number"
+TOO_FINE = "is finer than a microsecond"
+
+_ACCEPTED = {
+    Type.STR: "text",
+    Type.INT: "integers, or floats that are whole",
+    Type.FLOAT: "floats or integers",
+    Type.BOOL: "booleans",
+    Type.INSTANT: "timestamps, dates, ISO 8601 text or int64 microseconds",
+}
+_MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong, and a mask of shape ``(rows,)`` with the rows where it is."""
+
+    message: str
+    rows: Mask
+
+
+def check_column(column: pa.ChunkedArray, rule: Rule, source: str) -> tuple[pa.Array, list[Problem]]:
+    """The column in the type that stores its field, and the problems of its cells; a cell with a problem may hold anything.
+
+    Raises:
+        DataError: the column's type cannot be cast to the field's type without loss.
+    """
+    array = column.combine_chunks()
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    nulls = array.is_null().to_numpy(zero_copy_only=False)
+    values, problems = _convert(array, rule, source)
+    if not rule.field.nullable:
+        problems.insert(0, Problem(IS_NULL, nulls))
+    return values, problems + _contents(values, rule, ~nulls)
+
+
+def _convert(array: pa.Array, rule: Rule, source: str) -> tuple[pa.Array, list[Problem]]:
+    kind, type_ = array.type, rule.field.type
+    numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    if pa.types.is_null(kind):
+        return pa.nulls(len(array), arrow_type(type_)), []
+    if (type_ == Type.STR and text) or (type_ == Type.BOOL and pa.types.is_boolean(kind)):
+        return array.cast(arrow_type(type_)), []
+    if type_ == Type.FLOAT and numeric:
+        return array.cast(pa.float64(), safe=False), []
+    if type_ == Type.INT and numeric:
+        return _integers(array, rule)
+    if type_ == Type.INSTANT and (text or kind == pa.int64() or pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+        return _instants_of_text(array) if text else _instants(array)
+    raise DataError(
+        f"Source '{source}', column '{rule.field.name}': the type {kind} is not {type_}. Give it as {_ACCEPTED[type_]}, "
+        "or change the type in the source's schema."
+    )
+
+
+def _contents(values: pa.Array, rule: Rule, filled: Mask) -> list[Problem]:
+    if rule.field.type == Type.BOOL:
+        return []
+    if rule.field.type == Type.STR:
+        return [Problem(IS_EMPTY, pc.equal(values, "").fill_null(False).to_numpy(zero_copy_only=False))] if rule.is_id else []
+    numbers, (low, high) = _numbers(values), rule.limits
+    unfit = [Problem(NOT_FINITE, filled & ~np.isfinite(numbers))] if rule.field.type == Type.FLOAT else []
+    return [*unfit, Problem(rule.too_low, filled & (numbers < low)), Problem(rule.too_high, filled & (numbers > high))]
+
+
+def _integers(array: pa.Array, rule: Rule) -> tuple[pa.Array, list[Problem]]:
+    if array.type == pa.uint64():
+        return array.cast(pa.int64(), safe=False), [Problem(rule.too_high, _numbers(array) > INT_MAX)]
+    if pa.types.is_integer(array.type):
+        return array.cast(pa.int64()), []
+    numbers = _numbers(array.cast(pa.float64()))
+    finite = np.isfinite(numbers)
+    low, high = finite & (numbers < INT_MIN), finite & (numbers >= INT_MAX)
+    values = np.where(finite & ~low & ~high, numbers, 0).astype(np.int64)
+    problems = [Problem(NOT_FINITE, ~finite), Problem(rule.too_low, low), Problem(rule.too_high, high)]
+    return _like(array, values), [*problems, Problem(NOT_WHOLE, finite & (np.floor(numbers) != numbers))]
+
+
+def _instants(array: pa.Array) -> tuple[pa.Array, list[Problem]]:
+    if pa.types.is_date(array.type):
+        array = array.cast(pa.timestamp("ms"))
+    unit = array.type.unit if pa.types.is_timestamp(array.type) else "us"
+    numbers = _numbers(array.cast(pa.int64()))
+    if unit == "ns":
+        return _like(array, numbers // 1_000), [Problem(TOO_FINE, numbers % 1_000 != 0)]
+    factor = _MICROSECONDS[unit]
+    limit = LATEST // factor
+    return _like(array, np.clip(numbers, -limit - 1, limit + 1) * factor), []
+
+
+def _instants_of_text(array: pa.Array) -> tuple[pa.Array, list[Problem]]:
+    instants: list[int | None] = []
+    unparsable = np.zeros(len(array), dtype=np.bool_)
+    for row, text in enumerate(array.to_pylist()):
+        try:
+            instants.append(None if text is None else parse_instant(text))
+        except (ValueError, OverflowError):
+            instants.append(0)
+            unparsable[row] = True
+    return pa.array(instants, type=pa.int64()), [Problem(NOT_AN_INSTANT, unparsable)]
+
+
+def _numbers(array: pa.Array) -> npt.NDArray[Any]:
+    """A numeric array as NumPy in its own type, 0 where it is null."""
+    return np.asarray(array.fill_null(0).to_numpy(zero_copy_only=False))
+
+
+def _like(array: pa.Array, values: npt.NDArray[Any]) -> pa.Array:
+    """The values with the nulls of ``array``."""
+    return pa.array(values, mask=array.is_null().to_numpy(zero_copy_only=False))
