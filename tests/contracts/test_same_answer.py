@@ -64,7 +64,9 @@ def offline(system: ms.System, facts: list[Fact], questions: list[tuple[Any, int
         path = Path(folder) / "facts.parquet"
         pq.write_table(pa.Table.from_batches([batch(facts)]), path)
         store = OfflineStore(system, lambda _: [str(path)] if facts else [], threads=1)
-        asked = pa.table({"k": pa.array([key for key, _ in questions], pa.string()), AS_OF: pa.array([at for _, at in questions], pa.int64())})
+        asked = pa.table(
+            {"k": pa.array([key for key, _ in questions], pa.string()), AS_OF: pa.array([at for _, at in questions], pa.int64())}
+        )
         columns = store.features(asked, known_as_of=known_as_of)
     return [[columns[name][row] for name in columns] for row in range(len(questions))]
 
@@ -80,7 +82,6 @@ def online(system: ms.System, facts: list[Fact], questions: list[tuple[Any, int]
         answers = [served.read({"k": key}, at) for key, at in questions]
         assert served.names == tuple(feature.name for feature in system.features)
         store.close()
-        log.close()
     return [one.values for one in answers]
 
 
@@ -132,7 +133,9 @@ def _consistent(facts: list[Fact]) -> list[Fact]:
     return [fact for fact in facts if kept.get((fact.event_id, fact.known_time)) is fact]
 
 
-some_questions = st.lists(st.tuples(st.sampled_from(["p", "q", "never", None]), minutes.flatmap(lambda at: st.sampled_from([at, at + 1]))), min_size=1, max_size=6)
+some_questions = st.lists(
+    st.tuples(st.sampled_from(["p", "q", "never", None]), minutes.flatmap(lambda at: st.sampled_from([at, at + 1]))), min_size=1, max_size=6
+)
 
 
 @settings(max_examples=150, deadline=None)

@@ -53,13 +53,25 @@ def main() -> None:
 @click.argument("system")
 @click.option("--source", default=None, help="Which recording to run on (eta: flights, taxi, taxi-router).")
 @click.option("--data", type=click.Path(path_type=Path), default=None, help="Folder of the recording's data set, where it needs one.")
-@click.option("--workspace", type=click.Path(path_type=Path), default=None, help="Folder to run in; goes on where an interrupted run stopped.")
+@click.option(
+    "--workspace", type=click.Path(path_type=Path), default=None, help="Folder to run in; goes on where an interrupted run stopped."
+)
 @click.option("--keep-serving", is_flag=True, help="Leave the service up at the end, on --port.")
 @click.option("--port", default=8000, show_default=True, help="Port for --keep-serving.")
 @click.option("--no-drill", is_flag=True, help="Do not train a worse model on purpose to prove that it is stopped.")
 @click.option("--threads", default=2, show_default=True, help="Threads for training and offline features.")
 @json_option
-def run(system: str, source: str | None, data: Path | None, workspace: Path | None, keep_serving: bool, port: int, no_drill: bool, threads: int, as_json: bool) -> None:
+def run(
+    system: str,
+    source: str | None,
+    data: Path | None,
+    workspace: Path | None,
+    keep_serving: bool,
+    port: int,
+    no_drill: bool,
+    threads: int,
+    as_json: bool,
+) -> None:
     """Run the whole loop: ingest, train, gate, serve, replay, watch, retrain, roll out; report.
 
     \b
@@ -153,7 +165,9 @@ def models(system: str, workspace: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(rows))
         return
     for row in rows:
-        click.echo(f"{row['id']:<16} {row['at']}  MAE {row['mae']:8.3f}  {row['seconds']:6.1f} s  {row['bytes'] / 1e6:5.2f} MB  {row['state']}  {row['note']}")
+        click.echo(
+            f"{row['id']:<16} {row['at']}  MAE {row['mae']:8.3f}  {row['seconds']:6.1f} s  {row['bytes'] / 1e6:5.2f} MB  {row['state']}  {row['note']}"
+        )
 
 
 def _model_row(version: Any, live: Any) -> dict[str, Any]:
@@ -198,7 +212,9 @@ def rollout(system: str, workspace: Path | None, at: str | None, as_json: bool) 
         decisions = registry.decisions(system)
     for decision in decisions:
         row = asdict(decision)
-        click.echo(json.dumps(row) if as_json else f"{format_instant(decision.at)}  {decision.action:<16} {decision.version:<14} {decision.reason}")
+        click.echo(
+            json.dumps(row) if as_json else f"{format_instant(decision.at)}  {decision.action:<16} {decision.version:<14} {decision.reason}"
+        )
 
 
 def _instant(text: str, parse: Any) -> int:

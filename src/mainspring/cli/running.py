@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 
 
 def run_system(
-    name: str, source: str | None, data: Path | None, workspace: Path | None, *, keep_serving: bool, port: int, drill: bool, threads: int, as_json: bool
+    name: str,
+    source: str | None,
+    data: Path | None,
+    workspace: Path | None,
+    *,
+    keep_serving: bool,
+    port: int,
+    drill: bool,
+    threads: int,
+    as_json: bool,
 ) -> None:
     """The ``run`` verb."""
     from mainspring.cli.progress import Bars

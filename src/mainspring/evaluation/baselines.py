@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mainspring.clock import parse_duration
-from mainspring.feature_engineering.columns import Array
+from mainspring.columns import Array
 from mainspring.models.baselines import GroupMedians, LinearLine, recent_ratio
 from mainspring.spec import GroupMedian, LinearRule, RecentRatio, System
 
@@ -33,9 +33,7 @@ class Truth:
     known_at: npt.NDArray[np.int64]
 
 
-def predict_baselines(
-    system: System, fitted: Mapping[str, LinearLine | GroupMedians], rows: Rows, truth: Truth
-) -> dict[str, Floats]:
+def predict_baselines(system: System, fitted: Mapping[str, LinearLine | GroupMedians], rows: Rows, truth: Truth) -> dict[str, Floats]:
     """The answer of every declared baseline to ``rows``; a `RecentRatio` sees of ``truth`` only what was known in time."""
     answers: dict[str, Floats] = {}
     for baseline in system.baselines:

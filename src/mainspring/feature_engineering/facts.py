@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from mainspring.clock import HOUR
-from mainspring.feature_engineering.columns import Array
+from mainspring.columns import Array
 from mainspring.schema import Status, Type
 from mainspring.spec import Aggregate, View
 
@@ -186,7 +186,13 @@ class ViewPlan:
         cut = int(state.event_times.searchsorted(horizon, "left"))
         if not cut:
             return state
-        old = State(state.event_times[:cut], state.known_times[:cut], EventIds(state.event_ids.ids[:cut]), [c[:cut] for c in state.columns], state.base)
+        old = State(
+            state.event_times[:cut],
+            state.known_times[:cut],
+            EventIds(state.event_ids.ids[:cut]),
+            [c[:cut] for c in state.columns],
+            state.base,
+        )
         if state.irregular:
             old = _visible(old, int(max(old.known_times.max(), horizon)), False)
         tallies = [tally(column).merge(below) for column, below in zip(old.columns, state.base.tallies, strict=True)]

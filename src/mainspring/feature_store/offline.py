@@ -14,8 +14,8 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from mainspring.feature_engineering.columns import Array, from_arrow
-from mainspring.feature_engineering.functions import apply_functions
+from mainspring.columns import Array, from_arrow
+from mainspring.spec.evaluate import apply_functions
 from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME
 from mainspring.spec import Aggregate, Source, System, View
 
@@ -81,7 +81,7 @@ class OfflineStore:
     def _scan(self, source: Source) -> str:
         files = list(self._files(source.name))
         if files:
-            return f"read_parquet({files!r})"
+            return f"read_parquet({files!r}, union_by_name = true)"
         fields = [*((name, str(source.columns[name].type)) for name in source.columns.names), (EVENT_TIME, "int"), (KNOWN_TIME, "int")]
         fields.append((EVENT_ID, str(source.schema[source.event_id].type)))
         return f"(SELECT {', '.join(f'NULL::{_SQL[type_]} AS {_name(name)}' for name, type_ in fields)} WHERE false)"
@@ -103,9 +103,7 @@ class OfflineStore:
 _SQL = {"str": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "bool": "BOOLEAN", "instant": "BIGINT"}
 
 
-def _answer(
-    connection: duckdb.DuckDBPyConnection, view: View, aggregates: Sequence[Aggregate], known_as_of: bool
-) -> Mapping[str, Array]:
+def _answer(connection: duckdb.DuckDBPyConnection, view: View, aggregates: Sequence[Aggregate], known_as_of: bool) -> Mapping[str, Array]:
     """The aggregates of one view for every question, in the questions' order."""
     keys = ", ".join(f"{_name(column)} AS _k{i}" for i, column in enumerate(view.columns)) or "0 AS _k0"
     present = " AND ".join(f"{_name(column)} IS NOT NULL" for column in view.columns) or "true"

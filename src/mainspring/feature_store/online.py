@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from mainspring.errors import StorageError
-from mainspring.feature_engineering.columns import Array, from_arrow
+from mainspring.columns import Array, from_arrow
 from mainspring.feature_engineering.facts import EventIds, State, ViewPlan
 from mainspring.feature_store.packing import pack, unpack
 from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME, Status, Type
 from mainspring.spec import System, View
 from mainspring.storage.event_log import EventLog, Frame
-from mainspring.storage.key_value import KeyValue, Transaction
+from mainspring.storage.key_value import KeyValue, KeyValueTransaction
 
 _OFFSET = b"\x00offset:"
 _key_encoder = msgspec.msgpack.Encoder()
@@ -112,7 +112,7 @@ class OnlineStore:
         return Served(defaults, [Status.UNAVAILABLE] * len(defaults), ())
 
 
-def _fold(online: _Online, batch: pa.RecordBatch, transaction: Transaction) -> None:
+def _fold(online: _Online, batch: pa.RecordBatch, transaction: KeyValueTransaction) -> None:
     plan = online.plan
     for key, added in _grouped(plan, batch):
         name = online.prefix + key

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from mainspring.errors import StorageError
-from mainspring.feature_engineering.columns import Array
+from mainspring.columns import Array
 from mainspring.feature_engineering.facts import Base, EventIds, Newest, State, Tally
 
 FORMAT = 1
@@ -61,7 +61,9 @@ def unpack(row: bytes) -> State:
     if zlib.crc32(body) != int.from_bytes(row[:4], "little"):
         raise StorageError("Online store: a packed row does not match its checksum. Rebuild the store from the event log.")
     if row[4] != FORMAT:
-        raise StorageError(f"Online store: a packed row has format {row[4]}, this version reads {FORMAT}. Rebuild the store from the event log.")
+        raise StorageError(
+            f"Online store: a packed row has format {row[4]}, this version reads {FORMAT}. Rebuild the store from the event log."
+        )
     held = _decoder.decode(body)
     newest = None if held.newest is None else Newest(held.newest[0], held.newest[1], held.newest[2], tuple(held.newest[3]))
     return State(

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mainspring.feature_engineering.columns import Array, from_arrow
+from mainspring.columns import Array, from_arrow
 from mainspring.feature_store.offline import AS_OF, OfflineStore
 from mainspring.schema import Status, Type
 from mainspring.spec import System

@@ -94,7 +94,9 @@ class Client:
 
     def request(self, path: str, body: bytes) -> bytes:
         """A POST of JSON as bytes on the wire."""
-        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
         return head.encode() + body
 
     async def ask_all(self, requests: Iterable[bytes]) -> Answered:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mainspring.clock import DAY
-from mainspring.feature_engineering.columns import from_arrow
+from mainspring.columns import from_arrow
 from mainspring.monitoring.drift import DriftMonitor
 from mainspring.monitoring.errors import ErrorMonitor
 from mainspring.monitoring.labels import match

@@ -62,7 +62,15 @@ class Replayer:
     """Plays events and requests against a running gateway."""
 
     def __init__(
-        self, request: Source, path: str, events: Feed, requests: Feed, ingestor: Ingestor, log: EventLog, online: OnlineStore, client: Client
+        self,
+        request: Source,
+        path: str,
+        events: Feed,
+        requests: Feed,
+        ingestor: Ingestor,
+        log: EventLog,
+        online: OnlineStore,
+        client: Client,
     ) -> None:
         self._request = request
         self._path = path

@@ -31,7 +31,9 @@ class Retrainer:
         history = self.system.model.history_us
         return self.builder.build(None if history is None else at - history, at)
 
-    def train(self, dataset: Dataset, at: int, *, shuffle_labels: np.random.Generator | None = None, note: str = "") -> tuple[Version, GateResult]:
+    def train(
+        self, dataset: Dataset, at: int, *, shuffle_labels: np.random.Generator | None = None, note: str = ""
+    ) -> tuple[Version, GateResult]:
         """Fit, evaluate against baselines and champion, register, and record the gate's decision."""
         trained = fit(self.system, dataset, threads=self.threads, shuffle_labels=shuffle_labels)
         result = self._gate(trained)

@@ -87,7 +87,6 @@ class Run:
     def close(self) -> None:
         """Close the records."""
         self._store.close()
-        self.log.close()
         self.registry.close()
 
     def _declare(self) -> None:
@@ -166,7 +165,14 @@ class Run:
         answered = made.column(f"request.{request.event_id}").combine_chunks() if len(made) else None
         asked = {request.name: without(self.recording.tables[request.name], request.event_id, answered)}
         return Replayer(
-            request, f"/v1/{self.system.name}?explain=false", Feed(sources, tables), Feed([request], asked), self._ingestor(), self.log, self.online, client
+            request,
+            f"/v1/{self.system.name}?explain=false",
+            Feed(sources, tables),
+            Feed([request], asked),
+            self._ingestor(),
+            self.log,
+            self.online,
+            client,
         )
 
     def _has_replayed(self, observer: Observer) -> bool:
@@ -205,23 +211,33 @@ class Run:
         self._decide(RETRAIN, version.id, reason=why)
         if gate.passed:
             self._decide("shadow", version.id, reason=gate.reason)
-        self.progress.say(f"{format_instant(now)[:10]} {version.id} {'passed' if gate.passed else 'was refused by'} the gate: {gate.reason}")
+        self.progress.say(
+            f"{format_instant(now)[:10]} {version.id} {'passed' if gate.passed else 'was refused by'} the gate: {gate.reason}"
+        )
 
     def _drill(self, now: int) -> None:
         """Show that a worse model is stopped: first by the gate, then, forced past it, by the canary."""
         dataset = self._dataset or self._build(now)
         version, gate = self.retrainer.train(dataset, now, shuffle_labels=np.random.default_rng(0), note="drill: shuffled labels")
-        self._decide("drill", version.id, reason=f"trained on shuffled labels; the gate {'passed' if gate.passed else 'refused'} it; forced past the gate")
+        self._decide(
+            "drill",
+            version.id,
+            reason=f"trained on shuffled labels; the gate {'passed' if gate.passed else 'refused'} it; forced past the gate",
+        )
         share = self.system.rollout.steps[0] if self.system.rollout is not None else 0.01
         self._decide("shadow", version.id, reason="drill: forced", by="drill")
         self._decide("canary", version.id, reason=f"drill: {share:.0%} of answers", evidence={"share": share}, by="drill")
-        self.progress.say(f"{format_instant(now)[:10]} drill: {version.id} (shuffled labels) refused by the gate, forced to {share:.0%} of the answers")
+        self.progress.say(
+            f"{format_instant(now)[:10]} drill: {version.id} (shuffled labels) refused by the gate, forced to {share:.0%} of the answers"
+        )
 
     def _advance(self, observer: Observer) -> None:
         rollout, deployment, now = self.system.rollout, self.registry.deployment(self.system.name), self.clock.now()
         if rollout is None or deployment.challenger is None:
             return
-        began = max(one.at for one in self.registry.decisions(self.system.name) if one.action == "shadow" and one.version == deployment.challenger)
+        began = max(
+            one.at for one in self.registry.decisions(self.system.name) if one.action == "shadow" and one.version == deployment.challenger
+        )
         seen = look(rollout, deployment, observer.labelled(began, now, now), now)
         if seen.outcome == "roll_back":
             self._decide("roll_back", deployment.challenger, reason=seen.reason, evidence=seen.evidence)

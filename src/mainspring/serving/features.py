@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mainspring.errors import RequestError
-from mainspring.feature_engineering.columns import to_array, to_values
-from mainspring.feature_engineering.functions import apply_functions
+from mainspring.columns import to_array, to_values
+from mainspring.spec.evaluate import apply_functions
 from mainspring.feature_store.online import OnlineStore, as_columns
 from mainspring.schema import Status, Type
 from mainspring.spec import Aggregate, Column, Function, System

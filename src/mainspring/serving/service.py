@@ -113,7 +113,9 @@ class PredictionService:
             "challenger_share": deployment.share,
         }
 
-    def _score(self, deployment: Deployment, features: FeatureRow, variant: str) -> tuple[str, LoadedVersion, float, float | None, float | None]:
+    def _score(
+        self, deployment: Deployment, features: FeatureRow, variant: str
+    ) -> tuple[str, LoadedVersion, float, float | None, float | None]:
         due = deployment.challenger if variant == "challenger" else deployment.champion
         for answered_by, version in self._chain(due, deployment):
             try:

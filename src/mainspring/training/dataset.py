@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from mainspring.clock import format_instant
 from mainspring.errors import TrainingError
-from mainspring.feature_engineering.columns import from_arrow
+from mainspring.columns import from_arrow
 from mainspring.feature_store.offline import AS_OF, OfflineStore
 from mainspring.schema import EVENT_TIME
 from mainspring.spec import System
@@ -86,7 +86,9 @@ class DatasetBuilder:
         if start is not None:
             known &= as_of >= start
         if not known.any():
-            raise TrainingError(f"System '{self.system.name}': no request before {format_instant(now)} has a label yet. Ingest more history.")
+            raise TrainingError(
+                f"System '{self.system.name}': no request before {format_instant(now)} has a label yet. Ingest more history."
+            )
         columns = {name: np.concatenate([part[name] for part in self._features]) for name in self._features[0]}
         known_at = labels.column("label_known_at").fill_null(0).to_numpy()
         full = Dataset(columns, as_of, from_float(labels.column("label")), known_at, self._manifest(start, now, int(known.sum())))
@@ -98,7 +100,8 @@ class DatasetBuilder:
         if len(questions) or not self._questions:
             features = OfflineStore(self.system, self.tables.files).features(questions, known_until=now, progress=progress)
             request = {
-                name: from_arrow(questions.column(name), self.system.request.columns[name].type) for name in self.system.request.columns.names
+                name: from_arrow(questions.column(name), self.system.request.columns[name].type)
+                for name in self.system.request.columns.names
             }
             self._questions.append(questions)
             self._features.append({**request, **features})

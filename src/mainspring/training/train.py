@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mainspring.errors import TrainingError
-from mainspring.feature_engineering.columns import Array
+from mainspring.columns import Array
 from mainspring.model_registry.registry import Registry, Version
 from mainspring.models.adapters.lightgbm import Booster
 from mainspring.models.baselines import GroupMedians, LinearLine
@@ -127,7 +127,11 @@ def register(
 
 def numeric(column: Array) -> npt.NDArray[np.float64]:
     """A numeric feature column as float64, NaN for null."""
-    return np.array([np.nan if value is None else value for value in column], dtype=np.float64) if column.dtype == object else column.astype(float)
+    return (
+        np.array([np.nan if value is None else value for value in column], dtype=np.float64)
+        if column.dtype == object
+        else column.astype(float)
+    )
 
 
 Progress = Callable[[int, int], None]
