@@ -1,0 +1,81 @@
+"""Feature columns to the float64 matrix that trees read, with what was learned of categories kept beside the model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+MOST_CATEGORIES = 1_000
+LEAST_COUNT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """Columns in the order of ``names``; text columns are coded by ``categories``, most frequent first.
+
+    Null, and a category that was not learned, is NaN.
+    """
+
+    names: tuple[str, ...]
+    categories: Mapping[str, Mapping[str, int]]
+    _tables: tuple[Mapping[str, int] | None, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_tables", tuple(self.categories.get(name) for name in self.names))
+
+    @classmethod
+    def fit(cls, columns: Mapping[str, npt.NDArray[Any]], names: Sequence[str]) -> Encoder:
+        """Learn the categories of the text columns (object arrays of str): at most 1,000, each seen at least 5 times."""
+        categories: dict[str, dict[str, int]] = {}
+        for name in names:
+            texts = [value for value in columns[name].tolist() if isinstance(value, str)] if columns[name].dtype == object else []
+            if texts or (columns[name].dtype == object and len(columns[name])):
+                counted = sorted(Counter(texts).items(), key=lambda item: (-item[1], item[0]))[:MOST_CATEGORIES]
+                kept = [text for text, count in counted if count >= LEAST_COUNT]
+                if kept or not _numbers(columns[name]):
+                    categories[name] = {text: code for code, text in enumerate(kept)}
+        return cls(tuple(names), categories)
+
+    @property
+    def categorical(self) -> tuple[str, ...]:
+        """The names of the coded columns."""
+        return tuple(name for name in self.names if name in self.categories)
+
+    def transform(self, columns: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
+        """The matrix of shape ``(n, d)`` for columns of shape ``(n,)``."""
+        return np.column_stack([_coded(columns[name], table) for name, table in zip(self.names, self._tables, strict=True)])
+
+    def transform_row(self, values: Sequence[Any]) -> npt.NDArray[np.float64]:
+        """One row of shape ``(d,)`` from values in the order of ``names``, None for null."""
+        row = [
+            (np.nan if value is None else value) if table is None else table.get(value, np.nan)
+            for value, table in zip(values, self._tables, strict=True)
+        ]
+        return np.array(row, dtype=np.float64)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {"names": list(self.names), "categories": {name: list(table) for name, table in self.categories.items()}}
+
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any]) -> Encoder:
+        """The encoder that `to_dict` wrote."""
+        tables = {name: {text: code for code, text in enumerate(texts)} for name, texts in body["categories"].items()}
+        return cls(tuple(body["names"]), tables)
+
+
+def _coded(column: npt.NDArray[Any], table: Mapping[str, int] | None) -> npt.NDArray[np.float64]:
+    if table is not None:
+        return np.array([table.get(value, np.nan) for value in column.tolist()], dtype=np.float64)
+    if column.dtype == object:
+        return np.array([np.nan if value is None else value for value in column.tolist()], dtype=np.float64)
+    return column.astype(np.float64)
+
+
+def _numbers(column: npt.NDArray[Any]) -> bool:
+    return any(isinstance(value, int | float) for value in column.tolist())

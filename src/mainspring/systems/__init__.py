@@ -1,0 +1,1 @@
+"""Systems that come with mainspring, each a declaration and loaders of real data."""
