@@ -100,14 +100,21 @@ def js_distance(p_counts: Counts, q_counts: Counts) -> float:
     Raises:
         ValueError: the shapes differ or a side has no rows.
     """
-    p, q = _occupied(p_counts, q_counts)
-    together = p / p.sum() + q / q.sum()
-    weight = SMOOTHING * len(together)
-    p = (p + weight * together / 2) / (p.sum() + weight)
-    q = (q + weight * together / 2) / (q.sum() + weight)
-    middle = (p + q) / 2
-    divergence = (p * np.log2(p / middle) + q * np.log2(q / middle)).sum() / 2
-    return math.sqrt(max(float(divergence), 0.0))
+    return float(js_distances(p_counts, q_counts))
+
+
+def js_distances(p_counts: Counts, q_counts: Counts) -> NDArray[np.float64]:
+    """`js_distance` of each pair of histograms along the last axis of two arrays of one shape."""
+    _check(p_counts, q_counts)
+    rows, others = p_counts.sum(axis=-1, keepdims=True), q_counts.sum(axis=-1, keepdims=True)
+    together = (p_counts / rows + q_counts / others) / 2
+    weight = SMOOTHING * (together > 0).sum(axis=-1, keepdims=True)
+    p = (p_counts + weight * together) / (rows + weight)
+    q = (q_counts + weight * together) / (others + weight)
+    middle = np.where(together > 0, (p + q) / 2, 1.0)
+    terms = p * np.log2(np.where(p > 0, p, 1.0) / middle) + q * np.log2(np.where(q > 0, q, 1.0) / middle)
+    distances: NDArray[np.float64] = np.sqrt(np.maximum(terms.sum(axis=-1) / 2, 0.0))
+    return distances
 
 
 def js_noise(p_counts: Counts, q_counts: Counts, alpha: float) -> float:
@@ -116,22 +123,20 @@ def js_noise(p_counts: Counts, q_counts: Counts, alpha: float) -> float:
     ``8 ln 2 JSD / (1 / n + 1 / m)`` is about chi-square with one degree less than there are occupied bins (second-order
     expansion of the divergence); its quantile by Wilson, Hilferty, PNAS 17, 1931. Errors as `js_distance`.
     """
-    p, q = _occupied(p_counts, q_counts)
-    degrees = len(p) - 1
+    _check(p_counts, q_counts)
+    degrees = int((p_counts + q_counts > 0).sum()) - 1
     if degrees == 0:
         return 0.0
     part = 2 / (9 * degrees)
     quantile = degrees * (1 - part + NormalDist().inv_cdf(1 - alpha) * math.sqrt(part)) ** 3
-    return math.sqrt(quantile * (1 / p.sum() + 1 / q.sum()) / (8 * math.log(2)))
+    return math.sqrt(quantile * float(1 / p_counts.sum() + 1 / q_counts.sum()) / (8 * math.log(2)))
 
 
-def _occupied(p: Counts, q: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _check(p: Counts, q: Counts) -> None:
     if p.shape != q.shape:
         raise ValueError(f"histograms of shapes {p.shape} and {q.shape} have different bins")
-    if not p.sum() or not q.sum():
+    if not (p.sum(axis=-1).all() and q.sum(axis=-1).all()):
         raise ValueError("a histogram without rows has no distance to another")
-    occupied = (p + q) > 0
-    return p[occupied].astype(np.float64), q[occupied].astype(np.float64)
 
 
 def _texts(values: NDArray[Any]) -> list[str]:
