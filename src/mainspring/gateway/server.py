@@ -83,6 +83,7 @@ def _server(service: Service) -> uvicorn.Server:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
         backlog=BACKLOG,
     )
