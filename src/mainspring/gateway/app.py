@@ -1,0 +1,169 @@
+"""The ASGI application: routes, checks at the door, errors in one shape, counts of all of it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from mainspring.errors import DataError, RequestError, ServingError, did_you_mean
+from mainspring.gateway import describe
+from mainspring.gateway.http import (
+    Disconnected,
+    Receive,
+    Reply,
+    Scope,
+    Send,
+    decode_json,
+    error_reply,
+    flag,
+    json_reply,
+    read_body,
+    send_reply,
+)
+from mainspring.gateway.metrics import CONTENT_TYPE, Metrics
+from mainspring.gateway.service import Service
+from mainspring.ingestion import Contract
+
+_log = logging.getLogger(__name__)
+_SAFE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+_RETRY_SECONDS = "1"
+_GONE = 499
+_REASONS = {400: "malformed", 408: "too_slow", 413: "too_large", 415: "media_type"}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request: its id, headers with lower-case names, query and body."""
+
+    id: str
+    headers: Mapping[bytes, bytes]
+    query: bytes
+    body: bytes
+
+
+Handler = Callable[[Request], Reply]
+
+
+class App:
+    """One system over HTTP: ``POST /v1/<system>`` answers, ``POST /v1/<system>/events/<source>`` takes in facts.
+
+    ``GET`` of /v1/<system>, /healthz, /readyz, /metrics, /openapi.json and /docs describes it. Requests are checked against
+    the contract of ``system.request`` before the service sees them. ``new_id`` makes the ids of requests that bring none.
+    """
+
+    def __init__(self, service: Service, *, new_id: Callable[[], str] = lambda: secrets.token_hex(16)) -> None:
+        self._service = service
+        self._new_id = new_id
+        self._metrics = Metrics()
+        self._contract = Contract(service.system.request)
+        self._decoder = msgspec.json.Decoder()
+        self._fields = frozenset(service.system.request.schema.names)
+        self._routes = self._table()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        started = time.perf_counter()
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"")
+        request_id = given.decode() if _SAFE_ID.fullmatch(given) else self._new_id()
+        methods = self._routes.get(scope["path"])
+        route = "other" if methods is None else scope["path"]
+        try:
+            reply = await self._reply(scope, headers, request_id, methods, receive)
+        except Disconnected:
+            self._metrics.count(route, _GONE, time.perf_counter() - started)
+            return
+        except Exception as error:
+            reply = self._refuse(error, route, request_id)
+        self._metrics.count(route, reply.status, time.perf_counter() - started, reply.answered_by, reply.version)
+        await send_reply(reply, request_id, send)
+
+    async def _reply(
+        self, scope: Scope, headers: Mapping[bytes, bytes], request_id: str, methods: dict[str, Handler] | None, receive: Receive
+    ) -> Reply:
+        if methods is None:
+            path = scope["path"][:100]
+            return error_reply(404, f"There is nothing at {_printable(path)}.{did_you_mean(path, self._routes)}", request_id)
+        handler = methods.get(scope["method"])
+        if handler is None:
+            allowed = ", ".join(methods)
+            message = f"{scope['method']} is not possible here. Use {allowed}."
+            return error_reply(405, message, request_id, headers={"allow": allowed})
+        body = await read_body(headers, receive) if scope["method"] == "POST" else b""
+        return handler(Request(request_id, headers, scope["query_string"], body))
+
+    def _refuse(self, error: Exception, route: str, request_id: str) -> Reply:
+        if isinstance(error, RequestError):
+            field = error.field if error.field in self._fields else "other"
+            self._metrics.reject(route, _REASONS.get(error.status, field))
+            close = {"connection": "close"} if error.status in (408, 413) else None
+            return error_reply(error.status, error.reason, request_id, error.field, close)
+        if isinstance(error, ServingError):
+            return error_reply(503, str(error), request_id, headers={"retry-after": _RETRY_SECONDS})
+        if isinstance(error, DataError):
+            self._metrics.reject(route, "data")
+            return error_reply(422, str(error), request_id)
+        _log.error("Request %s to %s failed", request_id, route, exc_info=error)
+        return error_reply(500, "The request failed for a reason of ours. Report its request_id.", request_id)
+
+    def _table(self) -> dict[str, dict[str, Handler]]:
+        """Handlers by path and method; what can be described once is encoded once."""
+        system = self._service.system
+        home = f"/v1/{system.name}"
+        sources = {source.name: source for source in (system.request, *system.sources)}
+        paths: dict[str, dict[str, Handler]] = {home: {"GET": self._metadata, "POST": self._answer}}
+        for name in sources:
+            paths[f"{home}/events/{name}"] = {"POST": self._events(name)}
+        paths["/healthz"] = {"GET": _constant(json_reply({"status": "ok"}))}
+        paths["/readyz"] = {"GET": self._ready}
+        paths["/metrics"] = {"GET": lambda _: Reply(200, self._metrics.text().encode(), CONTENT_TYPE)}
+        paths["/openapi.json"] = {"GET": _constant(json_reply(describe.openapi(system)))}
+        paths["/docs"] = {"GET": _constant(Reply(200, describe.page(system).encode(), "text/html; charset=utf-8"))}
+        for methods in paths.values():
+            if "GET" in methods:
+                methods["HEAD"] = methods["GET"]
+        return paths
+
+    def _answer(self, request: Request) -> Reply:
+        body = decode_json(request.headers, request.body, self._decoder)
+        explain = flag(request.query, "explain", True)
+        if not isinstance(body, dict):
+            raise RequestError("", "The body must be one JSON object with the request's columns.", 400)
+        answer = self._service.answer(self._contract.check(body), request_id=request.id, explain=explain)
+        answered_by, version = getattr(answer, "answered_by", None), getattr(answer, "version", None)
+        return Reply(200, msgspec.json.encode(answer), answered_by=str(answered_by or ""), version=str(version or ""))
+
+    def _events(self, source: str) -> Handler:
+        def handle(request: Request) -> Reply:
+            body = decode_json(request.headers, request.body, self._decoder)
+            rows = body if isinstance(body, list) else [body]
+            for number, row in enumerate(rows):
+                if not isinstance(row, dict):
+                    where = f"[{number}]" if isinstance(body, list) else ""
+                    raise RequestError(where, "The body must be a JSON object or an array of objects.", 400)
+            return json_reply(self._service.ingest(source, rows))
+
+        return handle
+
+    def _metadata(self, _: Request) -> Reply:
+        return json_reply({**describe.metadata(self._service.system), **self._service.metadata()})
+
+    def _ready(self, request: Request) -> Reply:
+        reason = self._service.ready()
+        if reason is None:
+            return json_reply({"status": "ready"})
+        return error_reply(503, reason, request.id, headers={"retry-after": _RETRY_SECONDS})
+
+
+def _constant(reply: Reply) -> Handler:
+    return lambda _: reply
+
+
+def _printable(text: str) -> str:
+    return text.encode("ascii", errors="backslashreplace").decode()

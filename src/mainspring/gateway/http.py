@@ -1,0 +1,146 @@
+"""The little of HTTP that the application needs: bodies with a limit, JSON, replies."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from mainspring.errors import RequestError, did_you_mean
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+BODY_LIMIT = 1 << 20
+DRAIN_LIMIT = 16 << 20
+BODY_SECONDS = 10.0
+JSON = "application/json"
+
+_JSON_TYPE = re.compile(r"application/([\w.+-]+\+)?json", re.IGNORECASE)
+_TOO_LARGE = f"The body is larger than {BODY_LIMIT} bytes. Send less, events in several requests."
+
+
+class Disconnected(Exception):  # noqa: N818
+    """The client left before its request was whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole response but for the request id; ``answered_by`` and ``version`` are for the metrics."""
+
+    status: int
+    body: bytes
+    content_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+    answered_by: str = ""
+    version: str = ""
+
+
+async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+    """The request's body.
+
+    A body over 1 MiB is not kept; up to 16 MiB of it is read and dropped, so that the client gets to see the answer.
+
+    Raises:
+        RequestError: 413 when it is larger than 1 MiB, declared or counted; 408 when it does not come in 10 seconds.
+        Disconnected: the client left.
+    """
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False) and len(message["body"]) <= BODY_LIMIT:
+        body: bytes = message["body"]
+        return body
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _read_on(message, receive, _declared(headers))
+    except TimeoutError as error:
+        raise RequestError("", f"The body did not come within {BODY_SECONDS:g} seconds. Send it faster or smaller.", 408) from error
+
+
+async def _read_on(message: Message, receive: Receive, declared: int) -> bytes:
+    if declared > DRAIN_LIMIT:
+        raise RequestError("", _TOO_LARGE, 413)
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        if message["type"] != "http.request":
+            raise Disconnected
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size <= BODY_LIMIT:
+            chunks.append(chunk)
+        if size > DRAIN_LIMIT or not message.get("more_body", False):
+            break
+        message = await receive()
+    if size > BODY_LIMIT:
+        raise RequestError("", _TOO_LARGE, 413)
+    return b"".join(chunks)
+
+
+def _declared(headers: Mapping[bytes, bytes]) -> int:
+    length = headers.get(b"content-length", b"0")
+    return int(length) if length.isdigit() else 0
+
+
+def decode_json(headers: Mapping[bytes, bytes], body: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
+    """The body as plain data.
+
+    Raises:
+        RequestError: 415 when a content type is given that is not JSON, 400 when the body is not JSON.
+    """
+    content_type = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip()
+    if content_type and not _JSON_TYPE.fullmatch(content_type):
+        raise RequestError("", f"The content type '{content_type[:64]}' is not JSON. Send 'Content-Type: {JSON}'.", 415)
+    try:
+        return decoder.decode(body)
+    except RecursionError as error:
+        raise RequestError("", "The JSON is nested too deeply. Send flat objects.", 400) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RequestError("", f"The body is not JSON: {error}.", 400) from error
+
+
+def flag(query: bytes, name: str, default: bool) -> bool:
+    """The only query parameter of a route, ``true`` or ``false``.
+
+    Raises:
+        RequestError: another parameter is given, or the value is neither.
+    """
+    if not query:
+        return default
+    for key, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if key != name:
+            raise RequestError(key[:64], f"is not a known query parameter.{did_you_mean(key[:64], [name])}")
+        if value not in ("true", "false"):
+            raise RequestError(name, "must be true or false")
+        default = value == "true"
+    return default
+
+
+def json_reply(value: Any, status: int = 200) -> Reply:
+    """A value as a JSON reply."""
+    return Reply(status, msgspec.json.encode(value))
+
+
+def error_reply(status: int, message: str, request_id: str, field_name: str = "", headers: Mapping[str, str] | None = None) -> Reply:
+    """An error in the one shape that errors have."""
+    error = {"field": field_name or None, "message": message, "request_id": request_id}
+    return Reply(status, msgspec.json.encode({"error": error}), headers=headers or {})
+
+
+async def send_reply(reply: Reply, request_id: str, send: Send) -> None:
+    """Send a whole response."""
+    headers: Headers = [
+        (b"content-type", reply.content_type.encode()),
+        (b"content-length", str(len(reply.body)).encode()),
+        (b"x-request-id", request_id.encode()),
+    ]
+    headers += [(name.encode(), value.encode()) for name, value in reply.headers.items()]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})

@@ -1,0 +1,73 @@
+"""Counts and latencies in the Prometheus text format, version 0.0.4."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+_REQUESTS = "mainspring_requests_total"
+_REJECTED = "mainspring_rejected_total"
+_LATENCY = "mainspring_request_seconds"
+
+
+class Metrics:
+    """What happened since the process started. Routes and reasons are the caller's own words, never a client's."""
+
+    def __init__(self) -> None:
+        self._requests: Counter[tuple[str, int, str, str]] = Counter()
+        self._rejected: Counter[tuple[str, str]] = Counter()
+        self._buckets: dict[str, list[int]] = {}
+        self._seconds: Counter[str] = Counter()
+
+    def count(self, route: str, status: int, seconds: float, answered_by: str = "", version: str = "") -> None:
+        """Count a finished request and the seconds it took."""
+        self._requests[route, status, answered_by, version] += 1
+        buckets = self._buckets.get(route)
+        if buckets is None:
+            buckets = self._buckets[route] = [0] * (len(BUCKETS) + 1)
+        buckets[bisect_left(BUCKETS, seconds)] += 1
+        self._seconds[route] += seconds  # type: ignore[assignment]
+
+    def reject(self, route: str, reason: str) -> None:
+        """Count a refused request by its reason."""
+        self._rejected[route, reason] += 1
+
+    def text(self) -> str:
+        """All of it as a scrape."""
+        return "\n".join([*self._counters(), *self._histogram(), ""])
+
+    def _counters(self) -> Iterator[str]:
+        yield from _head(_REQUESTS, "counter", "Requests answered, by route, status, and what answered.")
+        for (route, status, answered_by, version), count in sorted(self._requests.items()):
+            labels = {"route": route, "status": str(status), "answered_by": answered_by, "version": version}
+            yield _sample(_REQUESTS, labels, count)
+        yield from _head(_REJECTED, "counter", "Requests refused, by route and reason.")
+        for (route, reason), count in sorted(self._rejected.items()):
+            yield _sample(_REJECTED, {"route": route, "reason": reason}, count)
+
+    def _histogram(self) -> Iterator[str]:
+        yield from _head(_LATENCY, "histogram", "Seconds from a request's head to its answer, by route.")
+        for route, buckets in sorted(self._buckets.items()):
+            total = 0
+            for bound, count in zip((*BUCKETS, "+Inf"), buckets, strict=True):
+                total += count
+                yield _sample(f"{_LATENCY}_bucket", {"route": route, "le": str(bound)}, total)
+            yield _sample(f"{_LATENCY}_sum", {"route": route}, self._seconds[route])
+            yield _sample(f"{_LATENCY}_count", {"route": route}, total)
+
+
+def _head(name: str, kind: str, text: str) -> tuple[str, str]:
+    return f"# HELP {name} {text}", f"# TYPE {name} {kind}"
+
+
+def _sample(name: str, labels: Mapping[str, str], value: float) -> str:
+    pairs = ",".join(f'{label}="{_escape(text)}"' for label, text in labels.items())
+    return f"{name}{{{pairs}}} {value}"
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

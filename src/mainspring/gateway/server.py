@@ -1,0 +1,122 @@
+"""The process around the application: a socket first, then uvicorn, then a quiet end."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from mainspring.errors import ServingError
+from mainspring.gateway.app import App
+from mainspring.gateway.service import Service
+
+BACKLOG = 2048
+GRACE_SECONDS = 10
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def serve(
+    service: Service,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    announce: Callable[[int], None] | None = None,
+    exit_with_parent: bool = False,
+) -> None:
+    """Serve until SIGTERM or SIGINT, answer what has begun, and return.
+
+    ``port`` 0 takes a free one; ``announce`` gets the actual one as soon as connections are accepted. With
+    ``exit_with_parent`` it also ends when standard input closes. Call it from the main thread.
+
+    Raises:
+        ServingError: the address cannot be bound.
+    """
+    server, listener = _server(service), _listen(host, port)
+    with _stopped_by_signals(server):
+        gc.collect()
+        gc.freeze()
+        if announce is not None:
+            announce(listener.getsockname()[1])
+        if exit_with_parent:
+            threading.Thread(target=_await_end_of_input, args=(server,), daemon=True).start()
+        server.run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def background(service: Service, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Serve in a thread of this process while the context lasts; gives the base URL.
+
+    Raises:
+        ServingError: the address cannot be bound, or the server does not start.
+    """
+    server, listener = _server(service), _listen(host, port)
+    bound = listener.getsockname()[1]
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    while not server.started and thread.is_alive():
+        time.sleep(0.005)
+    if not server.started:
+        listener.close()
+        raise ServingError(f"Server, {host}:{bound}: it did not start. Its log says why.")
+    try:
+        yield f"http://{host}:{bound}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def _server(service: Service) -> uvicorn.Server:
+    config = uvicorn.Config(
+        App(service),
+        loop="auto",
+        http="auto" if sys.platform == "win32" else "httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        backlog=BACKLOG,
+    )
+    return uvicorn.Server(config)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A bound socket that already queues connections, so that the announced port is right and answers."""
+    try:
+        return socket.create_server((host, port), backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise ServingError(
+            f"Server, {host}:{port}: the address cannot be bound ({error}). Choose another port, or 0 for a free one."
+        ) from error
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
+    """Let the signals stop the server before uvicorn listens to them, and end nothing when uvicorn raises them again."""
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    before = {one: signal.signal(one, stop) for one in _SIGNALS}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def _await_end_of_input(server: uvicorn.Server) -> None:
+    with contextlib.suppress(OSError):
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+    server.should_exit = True
