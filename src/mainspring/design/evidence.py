@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mainspring.clock import DAY, format_instant, parse_duration
+from mainspring.clock import DAY, parse_duration
 from mainspring.columns import from_arrow
 from mainspring.design.report import Moment, Report, Verdict
 from mainspring.design.verify import judge
@@ -29,6 +29,7 @@ from mainspring.model_registry.deployment import Decision
 from mainspring.model_registry.registry import Registry
 from mainspring.monitoring.labels import match
 from mainspring.schema import EVENT_TIME
+from mainspring.serving.versions import load_system
 from mainspring.spec import RecentRatio, System
 from mainspring.storage.event_log import EventLog
 from mainspring.storage.prediction_log import PredictionLog
@@ -89,21 +90,8 @@ def build_report(workspace: Workspace) -> tuple[System, Report]:
         registry.close()
 
 
-def load_system(registry: Registry, place: str) -> System:
-    """The System last declared in a registry.
-
-    Raises:
-        StorageError: there is none.
-    """
-    names = registry.names("system")
-    if not names:
-        raise StorageError(f"{place} declares no system. Run one: mainspring run SYSTEM --workspace {place}")
-    version = registry.versions("system", names[-1])[-1]
-    return System.from_json(registry.artifact(version, "system.json").decode())
-
-
 def _collect(workspace: Workspace, registry: Registry) -> _Evidence:
-    system = load_system(registry, str(workspace.path))
+    system = load_system(registry)
     log = EventLog(workspace.events)
     tables = Tables(workspace.tables)
     tables.catch_up(log)
@@ -153,7 +141,9 @@ def _baselines(system: System, registry: Registry, labelled: pa.Table, truth: Tr
     for version in set(versions.tolist()):
         chosen = np.flatnonzero(versions == version)
         part = labelled.take(pa.array(chosen))
-        columns = {name: from_arrow(part.column(f"request.{name}"), system.request.columns[name].type) for name in system.request.columns.names}
+        columns = {
+            name: from_arrow(part.column(f"request.{name}"), system.request.columns[name].type) for name in system.request.columns.names
+        }
         columns |= {feature.name: from_arrow(part.column(f"feature.{feature.name}"), feature.type) for feature in system.features}
         fitted: dict[str, FittedBaseline] = load_baselines(system, registry, registry.version(version))
         for name, predicted in predict_baselines(system, fitted, Rows(columns, part.column("as_of").to_numpy()), truth).items():
@@ -200,27 +190,83 @@ def _verdicts(evidence: _Evidence) -> list[Verdict]:
     asked = sum(run.get("statuses", {}).values())
     verdicts = [_quality(evidence, number) for number in range(len(needs.quality))]
 
-    def add(requirement: str, value: float | None, low: float | None, high: float | None, unit: str, interval: Any, n: int, basis: str) -> None:
+    def add(
+        requirement: str, value: float | None, low: float | None, high: float | None, unit: str, interval: Any, n: int, basis: str
+    ) -> None:
         verdicts.append(_judged(evidence, requirement, value, low, high, unit, interval, n, basis))
 
     if needs.latency_p99 is not None:
         ms, n = evidence.latencies_us / 1_000, len(evidence.latencies_us)
         p99 = float(np.quantile(ms, 0.99)) if n else None
-        add("latency p99, online answer", p99, None, parse_duration(needs.latency_p99) / 1_000, "ms", quantile_interval(ms, 0.99) if n else None, n, "HTTP, closed loop over 4 connections")
+        add(
+            "latency p99, online answer",
+            p99,
+            None,
+            parse_duration(needs.latency_p99) / 1_000,
+            "ms",
+            quantile_interval(ms, 0.99) if n else None,
+            n,
+            "HTTP, closed loop over 4 connections",
+        )
     if needs.availability is not None:
         good = run.get("statuses", {}).get("200", 0)
-        add("availability", good / asked if asked else None, needs.availability, None, "", wilson(good, asked) if asked else None, asked, "requests answered with 200")
+        add(
+            "availability",
+            good / asked if asked else None,
+            needs.availability,
+            None,
+            "",
+            wilson(good, asked) if asked else None,
+            asked,
+            "requests answered with 200",
+        )
     if needs.peak_rps is not None:
         seconds = run.get("asking_seconds", 0.0)
-        add("peak requests/s", asked / seconds if seconds else None, needs.peak_rps, None, "1/s", None, asked, "sustained over the replay, one worker")
+        add(
+            "peak requests/s",
+            asked / seconds if seconds else None,
+            needs.peak_rps,
+            None,
+            "1/s",
+            None,
+            asked,
+            "sustained over the replay, one worker",
+        )
     if needs.cost_per_1k is not None:
         cost = run["server_cpu_seconds"] / 3600 * needs.cpu_hour_price / asked * 1_000 if asked else None
-        add("cost per 1,000 answers", cost, None, needs.cost_per_1k, "$", None, asked, f"server CPU at ${needs.cpu_hour_price:g} a core hour")
+        add(
+            "cost per 1,000 answers",
+            cost,
+            None,
+            needs.cost_per_1k,
+            "$",
+            None,
+            asked,
+            f"server CPU at ${needs.cpu_hour_price:g} a core hour",
+        )
     if needs.explain is not None:
         n = sum(1 for reasons in evidence.predictions.column("reasons").to_pylist() if reasons)
         wanted = run.get("explained", 0)
-        add("explained by reasons", min(1.0, n / wanted) if wanted else None, 1.0, None, "", None, wanted, "answers that were asked to explain themselves")
-    add("training-serving skew", float(evidence.skew.differences), None, 0.0, "values", None, evidence.skew.values, f"{evidence.skew.values:,} served values recomputed offline, {evidence.skew.differences} differ")
+        add(
+            "explained by reasons",
+            min(1.0, n / wanted) if wanted else None,
+            1.0,
+            None,
+            "",
+            None,
+            wanted,
+            "answers that were asked to explain themselves",
+        )
+    add(
+        "training-serving skew",
+        float(evidence.skew.differences),
+        None,
+        0.0,
+        "values",
+        None,
+        evidence.skew.values,
+        f"{evidence.skew.values:,} served values recomputed offline, {evidence.skew.differences} differ",
+    )
     return verdicts
 
 
@@ -242,17 +288,38 @@ def _inside(evidence: _Evidence) -> Floats:
 
 
 def _judged(
-    evidence: _Evidence, requirement: str, value: float | None, low: float | None, high: float | None, unit: str, interval: Any, n: int, basis: str
+    evidence: _Evidence,
+    requirement: str,
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    unit: str,
+    interval: Any,
+    n: int,
+    basis: str,
 ) -> Verdict:
     machine, commit = str(evidence.finished.get("machine", "")), str(evidence.finished.get("commit", ""))
     return judge(
-        requirement, value, low=low, high=high, unit=unit, interval=interval, n=n, at=evidence.now, machine=machine, commit=commit, evidence=basis
+        requirement,
+        value,
+        low=low,
+        high=high,
+        unit=unit,
+        interval=interval,
+        n=n,
+        at=evidence.now,
+        machine=machine,
+        commit=commit,
+        evidence=basis,
     )
 
 
 def _daily(evidence: _Evidence) -> list[tuple[int, dict[str, float]]]:
     first, days = _first(evidence.predictions), evidence.days
-    series = {"live system": evidence.errors, **{name: np.abs(predicted - evidence.truth) for name, predicted in evidence.baselines.items()}}
+    series = {
+        "live system": evidence.errors,
+        **{name: np.abs(predicted - evidence.truth) for name, predicted in evidence.baselines.items()},
+    }
     return [
         (first + int(day) * DAY, {name: float(values[days == day].mean()) for name, values in series.items()}) for day in np.unique(days)
     ]
@@ -318,6 +385,3 @@ def _next(evidence: _Evidence) -> list[tuple[str, str]]:
 def _first(predictions: pa.Table) -> int:
     """The instant the days of the run are counted from: the hour of the first prediction."""
     return int(pc.min(predictions.column("as_of")).as_py()) // 3_600_000_000 * 3_600_000_000
-
-
-__all__ = ["build_report", "format_instant", "load_system"]

@@ -66,10 +66,10 @@ class OfflineStore:
             default = "NULL" if label.otherwise is None else repr(float(label.otherwise))
             sql = f"""
                 WITH found AS (
-                    SELECT q._row, arg_max(f.{_name(label.column)}::DOUBLE, ({_name(KNOWN_TIME)}, {_name(EVENT_ID)})) AS value,
-                           max({_name(KNOWN_TIME)}) AS known_at
+                    SELECT q._row, arg_max(f.{_name(label.column)}::DOUBLE, (f.{KNOWN_TIME}, f.{EVENT_ID})) AS value,
+                           max(f.{KNOWN_TIME}) AS known_at
                     FROM questions q JOIN {self._scan(label.source)} f ON q.{_name(label.on)} = f.{_name(label.on)}
-                    WHERE f.{_name(KNOWN_TIME)} <= least({known_until}, q.{AS_OF} + {label.matures_after_us}) GROUP BY q._row)
+                    WHERE f.{KNOWN_TIME} <= least({known_until}, q.{AS_OF} + {label.matures_after_us}) GROUP BY q._row)
                 SELECT CASE WHEN found._row IS NOT NULL THEN value
                             WHEN q.{AS_OF} + {label.matures_after_us} <= {known_until} THEN {default} END AS label, known_at AS label_known_at
                 FROM questions q LEFT JOIN found USING (_row) ORDER BY q._row"""

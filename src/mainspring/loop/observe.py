@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mainspring.clock import DAY
-from mainspring.columns import from_arrow
 from mainspring.monitoring.drift import DriftMonitor
 from mainspring.monitoring.errors import ErrorMonitor
 from mainspring.monitoring.labels import match
 from mainspring.monitoring.reading import Reading
+from mainspring.monitoring.windows import feature_arrays
 from mainspring.spec import System
 from mainspring.storage.event_log import EventLog
 from mainspring.storage.prediction_log import PredictionLog
@@ -61,10 +60,10 @@ class Watch:
 
     def __init__(self, system: System, expected_error: float) -> None:
         self._system = system
-        self._errors = ErrorMonitor(expected=expected_error)
+        self._errors = ErrorMonitor(system.label.column, expected_error)
         features = next((monitor.features for monitor in system.monitors if monitor.watch == "drift"), ())
         chosen = features or [feature.name for feature in system.inputs]
-        self._types = {feature.name: feature.type for feature in system.features if feature.name in chosen}
+        self._watched = frozenset(chosen)
         self._drift = DriftMonitor()
 
     def observe(self, observer: Observer, now: int) -> list[Reading]:
@@ -73,11 +72,11 @@ class Watch:
         watched = {monitor.watch for monitor in self._system.monitors}
         made = observer.predictions(now - DAY, now)
         if "drift" in watched and len(made):
-            columns = {name: from_arrow(made.column(f"feature.{name}"), type_) for name, type_ in self._types.items()}
+            columns = {name: values for name, values in feature_arrays(made).items() if name in self._watched}
             readings += self._drift.observe(now - DAY, now, columns)
         end = now - self._system.label.matures_after_us
         labelled = observer.labelled(end - DAY, end, now)
         if "error" in watched and len(labelled):
-            errors = np.abs(labelled.column("score").to_numpy() - labelled.column("label").to_numpy())
+            errors = labelled.column("score").to_numpy() - labelled.column("label").to_numpy()
             readings.append(self._errors.observe(end - DAY, end, errors))
         return readings

@@ -121,6 +121,10 @@ class Registry:
         """All versions of ``(kind, name)`` by number; none is no error."""
         return [_version(row) for row in self._read(f"{_VERSION} WHERE kind = ? AND name = ? ORDER BY number", (kind, name))]
 
+    def names(self, kind: str) -> list[str]:
+        """The names under which versions of a kind are registered, the one registered last at the end."""
+        return [name for (name,) in self._read("SELECT name FROM versions WHERE kind = ? GROUP BY name ORDER BY max(seq)", (kind,))]
+
     def artifact(self, version: Version, name: str) -> bytes:
         """The bytes of an artifact, verified against the hash in the record.
 

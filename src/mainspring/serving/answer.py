@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -36,15 +36,18 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     system: str
     prediction: float
     answered_by: str
-    version: str | None
+    version: str
     variant: str
     interval: Interval | None = None
     reasons: tuple[Reason, ...] = ()
     flags: dict[str, str] | None = None
 
 
-def as_json(answer: Answer, system: System) -> dict[str, Any]:
-    """The answer as plain data, the prediction under the label's name (``minutes``)."""
-    body: dict[str, Any] = msgspec.to_builtins(answer)
-    prediction = body.pop("prediction")
-    return {"request_id": body.pop("request_id"), system.label.column: prediction, **body}
+def answer_type(system: System) -> type[Answer]:
+    """`Answer` with the prediction under the label's name in JSON: ``{"request_id": ..., "minutes": 312.4, ...}``."""
+    fields = [
+        (field.name, field.type, msgspec.field(default=field.default)) if not field.required else (field.name, field.type)
+        for field in msgspec.structs.fields(Answer)
+    ]
+    renamed = msgspec.defstruct("Answer", fields, frozen=True, omit_defaults=True, rename={"prediction": system.label.column})
+    return cast("type[Answer]", renamed)

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mainspring.errors import RequestError
-from mainspring.columns import to_array, to_values
 from mainspring.spec.evaluate import apply_functions
 from mainspring.feature_store.online import OnlineStore, as_columns
-from mainspring.schema import Status, Type
-from mainspring.spec import Aggregate, Column, Function, System
+from mainspring.schema import Field, Schema, Status
+from mainspring.spec import Aggregate, Column, System
 
 
 class FeatureRow(NamedTuple):
@@ -81,9 +80,6 @@ def _value(value: Any) -> Any:
     return None if plain is None or plain != plain else plain
 
 
-def training_columns(row: FeatureRow, system: System) -> dict[str, Any]:
-    """A feature row as columns of shape ``(1,)``, the form that models are trained on."""
-    return {feature.name: to_array([value], feature.type) for feature, value in zip(system.features, row.values, strict=True)}
-
-
-__all__ = ["FeatureReader", "FeatureRow", "Function", "Type", "to_values", "training_columns"]
+def feature_schema(system: System) -> Schema:
+    """The features of a System as fields, in order."""
+    return Schema(tuple(Field(feature.name, feature.type, True) for feature in system.features))

@@ -13,7 +13,7 @@ from mainspring.feature_store.online import OnlineStore
 from mainspring.model_registry.deployment import Deployment
 from mainspring.model_registry.registry import Registry
 from mainspring.schema import Status
-from mainspring.serving.answer import Answer, Interval, Reason
+from mainspring.serving.answer import Answer, Interval, Reason, answer_type
 from mainspring.serving.features import FeatureReader, FeatureRow
 from mainspring.serving.versions import LoadedVersion, Versions
 from mainspring.spec import PREVIOUS, System
@@ -39,6 +39,7 @@ class PredictionService:
         self._features = FeatureReader(system, online)
         self._versions = Versions(system, registry)
         self._hash = system.hash
+        self._answer_type = answer_type(system)
         self._names = [feature.name for feature in system.features]
         self._request = system.request.columns.names
         self._token = -1
@@ -164,7 +165,7 @@ class PredictionService:
         flags = {
             name: Status(status).name.lower() for name, status in zip(self._names, features.statuses, strict=True) if status in _FLAGGED
         }
-        return Answer(
+        return self._answer_type(
             request_id,
             self.system.name,
             score,

@@ -72,6 +72,20 @@ class Versions:
         self._loaded = {version: self.get(version) for version in versions}
 
 
+def load_system(registry: Registry, name: str | None = None) -> System:
+    """The newest declaration in a registry, of the system ``name`` or of the only one.
+
+    Raises:
+        RegistryError: there is none.
+        DeclarationError: a function that it names is gone or has other code.
+    """
+    names = registry.names("system") if name is None else [name]
+    versions = registry.versions("system", names[-1]) if names else []
+    if not versions:
+        raise RegistryError("The registry declares no system. Run one first: mainspring run eta.")
+    return System.from_json(registry.artifact(versions[-1], "system.json").decode())
+
+
 def load(system: System, registry: Registry, version_id: str) -> LoadedVersion:
     """A version from the registry; model and rules are loaded independently of each other."""
     names = [feature.name for feature in system.features]

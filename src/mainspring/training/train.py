@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,6 +125,13 @@ def register(
     return registry.register("model", system.name, body, artifacts, at=at)
 
 
+def load_baselines(system: System, registry: Registry, version: Version) -> dict[str, FittedBaseline]:
+    """The baselines that were fitted and registered with a version."""
+    bodies = json.loads(registry.artifact(version, "baselines.json"))
+    kinds = {LinearRule: LinearLine, GroupMedian: GroupMedians}
+    return {one.name: kinds[type(one)].from_dict(bodies[one.name]) for one in system.baselines if type(one) in kinds}
+
+
 def numeric(column: Array) -> npt.NDArray[np.float64]:
     """A numeric feature column as float64, NaN for null."""
     return (
@@ -132,6 +139,3 @@ def numeric(column: Array) -> npt.NDArray[np.float64]:
         if column.dtype == object
         else column.astype(float)
     )
-
-
-Progress = Callable[[int, int], None]

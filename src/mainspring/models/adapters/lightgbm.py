@@ -110,7 +110,9 @@ class Booster:
         except Exception as error:
             raise RegistryError(f"Model text: LightGBM cannot read it ({error}). Register the version again.") from error
         if model.num_feature() != len(names):
-            raise RegistryError(f"Model text: it has {model.num_feature()} features, {len(names)} are declared. It belongs to another system.")
+            raise RegistryError(
+                f"Model text: it has {model.num_feature()} features, {len(names)} are declared. It belongs to another system."
+            )
         return cls(model, names)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 import mainspring as ms
+from mainspring.errors import MissingExtraError
 from mainspring.feature_engineering.local_time import local_time
 
 Floats = npt.NDArray[np.float64]
@@ -19,10 +21,10 @@ _EPOCH_ORDINAL = 719_163
 
 
 @ms.feature
-def local_clock(departed_at: Instants, origin_place__timezone_last: Texts) -> Floats:
+def local_clock(departed_at: Instants, timezone: Texts) -> Floats:
     """Wall-clock minutes since 1970-01-01 at the origin."""
-    local = local_time(departed_at, origin_place__timezone_last)
-    return (local.day - _EPOCH_ORDINAL) * _DAY_MINUTES + local.hour * 60.0
+    local = local_time(departed_at, timezone)
+    return local.day * _DAY_MINUTES + local.hour * 60.0
 
 
 @ms.feature
@@ -45,45 +47,24 @@ def weekday(local_clock: Floats) -> Floats:
 
 @ms.feature
 def holiday(local_clock: Floats) -> Floats:
-    """1 on a public holiday of the United States, 0.5 on the day before or after one, else 0."""
+    """1 on a public holiday of the United States, else 0."""
     days = local_clock // _DAY_MINUTES
     if len(days) == 1:
-        return np.array([_closeness(days[0])])
+        return np.array([_is_holiday(days[0])])
     known, place = np.unique(days, return_inverse=True)
-    return np.array([_closeness(day) for day in known])[place]
+    return np.array([_is_holiday(day) for day in known])[place]
 
 
 @ms.feature
 def trip_km(distance_km: Floats, route__distance_km_mean: Floats, pair__distance_km_mean: Floats) -> Floats:
-    """Distance of the trip; where the request has none, the mean of what past trips of the route, or its reverse too, drove."""
+    """Distance of the trip; where the request has none, the mean of past trips on the route, or between the two places."""
     typical = np.where(np.isnan(route__distance_km_mean), pair__distance_km_mean, route__distance_km_mean)
     return np.where(np.isnan(distance_km), typical, distance_km)
 
 
 @ms.feature
-def bearing(
-    origin_place__latitude_last: Floats,
-    origin_place__longitude_last: Floats,
-    destination_place__latitude_last: Floats,
-    destination_place__longitude_last: Floats,
-) -> Floats:
-    """Initial great-circle bearing in degrees, clockwise from north."""
-    south, north = np.radians(origin_place__latitude_last), np.radians(destination_place__latitude_last)
-    turn = np.radians(destination_place__longitude_last - origin_place__longitude_last)
-    east = np.sin(turn) * np.cos(north)
-    up = np.cos(south) * np.sin(north) - np.sin(south) * np.cos(north) * np.cos(turn)
-    return np.degrees(np.arctan2(east, up)) % 360.0
-
-
-@ms.feature
-def tailwind(bearing: Floats, weather__wind_from_deg_last: Floats, weather__wind_speed_ms_last: Floats) -> Floats:
-    """Ground wind along the bearing in m/s, positive from behind."""
-    return -weather__wind_speed_ms_last * np.cos(np.radians(weather__wind_from_deg_last - bearing))
-
-
-@ms.feature
 def wind_north(weather__wind_from_deg_last: Floats, weather__wind_speed_ms_last: Floats) -> Floats:
-    """Northward component of where the ground wind comes from, in m/s: which runways are in use."""
+    """Northward component of where the ground wind comes from, in m/s: it decides which runways are in use."""
     return weather__wind_speed_ms_last * np.cos(np.radians(weather__wind_from_deg_last))
 
 
@@ -94,33 +75,49 @@ def wind_east(weather__wind_from_deg_last: Floats, weather__wind_speed_ms_last: 
 
 
 @ms.feature
-def under_way(origin_trips__count_3h: npt.NDArray[np.int64], origin__count_3h: npt.NDArray[np.int64]) -> Floats:
-    """Departures of the last three hours less arrivals of trips from here in the same time."""
-    return (origin_trips__count_3h - origin__count_3h).astype(np.float64)
+def under_way(origin_trips__count_1d: Floats, origin__count_1d: Floats) -> Floats:
+    """Departures of the last day less arrivals of trips from here in the same time."""
+    return np.asarray(origin_trips__count_1d - origin__count_1d, dtype=np.float64)
+
+
+@ms.feature
+def destination_air(distance_km: Floats, destination__pace_mean_12h: Floats, destination__pace_mean_14d: Floats) -> Floats:
+    """Minutes that the last half day's pace to the destination adds to what its last two weeks say: the wind aloft."""
+    return (destination__pace_mean_12h - destination__pace_mean_14d) * distance_km
+
+
+@ms.feature
+def area_air(distance_km: Floats, area__pace_mean_6h: Floats, area__pace_mean_14d: Floats) -> Floats:
+    """The same for everything near the destination, over six hours."""
+    return (area__pace_mean_6h - area__pace_mean_14d) * distance_km
+
+
+@ms.feature
+def typical_pace(
+    origin_part__pace_mean: Floats, destination_part__pace_mean: Floats, network__pace_mean_3h: Floats, network__pace_mean_1d: Floats
+) -> Floats:
+    """Minutes a kilometre at this part of the day from here and to there, by the network's last three hours against its day."""
+    now = np.where(np.isnan(network__pace_mean_3h), 1.0, network__pace_mean_3h / network__pace_mean_1d)
+    return (origin_part__pace_mean + destination_part__pace_mean) / 2.0 * np.where(np.isnan(now), 1.0, now)
+
+
+@ms.feature
+def paced_minutes(trip_km: Floats, typical_pace: Floats) -> Floats:
+    """Minutes for the trip's distance at the typical pace."""
+    return trip_km * typical_pace
 
 
 @lru_cache(maxsize=4096)
-def _closeness(day: float) -> float:
-    if day != day:
-        return np.nan
-    ordinal = int(day) + _EPOCH_ORDINAL
-    if _is_holiday(ordinal):
-        return 1.0
-    return 0.5 if _is_holiday(ordinal - 1) or _is_holiday(ordinal + 1) else 0.0
-
-
-def _is_holiday(ordinal: int) -> bool:
+def _is_holiday(day: float) -> float:
     from datetime import date
 
-    return date.fromordinal(ordinal) in _calendar()
+    return float("nan") if day != day else float(date.fromordinal(int(day) + _EPOCH_ORDINAL) in _calendar())
 
 
 @lru_cache(maxsize=1)
-def _calendar() -> object:
+def _calendar() -> Any:
     try:
         import holidays
     except ImportError as error:
-        from mainspring.errors import MissingExtraError
-
         raise MissingExtraError("The feature 'holiday'", "holidays", "eta") from error
     return holidays.country_holidays("US")

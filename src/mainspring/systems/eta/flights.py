@@ -27,12 +27,7 @@ NEW_YORK = "America/New_York"
 MILE_KM, MPH_MS = 1.609344, 0.44704
 SINCE = parse_instant("1990-01-01")
 AREA_DEGREES = (6.0, 8.0)
-NOT_LISTED = {
-    "BQN": (18.4949, -67.1294),
-    "SJU": (18.4394, -66.0018),
-    "STT": (18.3373, -64.9734),
-    "PSE": (18.0083, -66.5630),
-}
+NOT_LISTED = {"BQN": (18.4949, -67.1294), "SJU": (18.4394, -66.0018), "STT": (18.3373, -64.9734), "PSE": (18.0083, -66.5630)}
 
 Floats = npt.NDArray[np.float64]
 Longs = npt.NDArray[np.int64]
@@ -99,7 +94,9 @@ def _trips(flights: pa.Table, airports: dict[str, tuple[float, float, str]]) -> 
     date = pa.array(days // 1440, pa.int64()).cast(pa.int32()).cast(pa.date32()).cast(pa.string())
     trips = pa.table(
         {
-            "trip_id": pc.binary_join_element_wise(date, number, flights.column("origin"), flights.column("sched_dep_time").cast(pa.string()), "-"),
+            "trip_id": pc.binary_join_element_wise(
+                date, number, flights.column("origin"), flights.column("sched_dep_time").cast(pa.string()), "-"
+            ),
             "departed_at": departed,
             "timezone": pa.array([NEW_YORK] * len(flights)),
             "origin": flights.column("origin"),
@@ -186,5 +183,3 @@ def _floats(table: pa.Table, name: str) -> Floats:
 
 def _nullable(values: Floats) -> pa.Array:
     return pa.array(values, from_pandas=True)
-
-

@@ -8,11 +8,14 @@ from mainspring.systems.eta.sources import arrivals, places, trips, vehicles, we
 
 route = arrivals.per("origin", "destination", name="route")
 route_carrier = arrivals.per("origin", "destination", "carrier", name="route_carrier")
+route_part = arrivals.per("origin", "destination", "day_part", name="route_part")
 pair = arrivals.per("pair", name="pair")
-service = arrivals.per("service", name="service")
+service = arrivals.per("service", "origin", "destination", name="service")
 origin = arrivals.per("origin", name="origin")
+origin_part = arrivals.per("origin", "day_part", name="origin_part")
 destination = arrivals.per("destination", name="destination")
-haul = arrivals.per("haul", name="haul")
+destination_part = arrivals.per("destination", "day_part", name="destination_part")
+area = arrivals.per("area", name="area")
 network = arrivals.per(name="network")
 vehicle = arrivals.per("vehicle", name="vehicle")
 origin_trips = trips.per("origin", name="origin_trips")
@@ -28,24 +31,31 @@ recent_ratio = ms.RecentRatio("recent_ratio", base=route_median, band="haul", wi
 FEATURES = [
     *(trips[name] for name in ("origin", "destination", "carrier", "distance_km", "planned_minutes", "departure_delay")),
     *(f.local_clock, f.local_hour, f.planned_hour, f.weekday, f.holiday, f.trip_km),
-    *(origin_place.last(column) for column in ("timezone", "latitude", "longitude")),
-    *(destination_place.last(column) for column in ("latitude", "longitude")),
-    *(f.bearing, f.tailwind, f.wind_north, f.wind_east),
-    *(
-        origin_weather.last(column, max_age="4h")
-        for column in ("wind_from_deg", "wind_speed_ms", "precipitation_mm", "visibility_km", "temperature_c", "pressure_hpa")
-    ),
-    *(craft.last("seats"), vehicle.last("arrival_delay", max_age="1d")),
+    *(origin_weather.last(column, max_age="4h") for column in ("wind_from_deg", "wind_speed_ms", "visibility_km")),
+    *(origin_weather.mean("precipitation_mm", "3h"), f.wind_north, f.wind_east),
+    *(destination_place.last("latitude"), destination_place.last("longitude"), origin_place.last("latitude")),
+    *(craft.last("seats"), vehicle.last("over_plan", max_age="1d")),
     *(route.count("7d"), route.mean("minutes", "7d"), route.mean("minutes"), route.last("minutes"), route.mean("distance_km")),
-    *(route.last("over_plan"), route.mean("over_plan", "7d")),
-    *(route_carrier.mean("over_plan", "1d"), route_carrier.mean("over_plan", "14d")),
-    *(pair.mean("minutes"), pair.mean("distance_km"), service.mean("over_plan", "21d")),
-    *(origin_trips.count("30m"), origin_trips.count("1h"), origin_trips.count("3h"), origin_trips.mean("departure_delay", "1h")),
-    *(origin.count("3h"), f.under_way, origin.mean("ground_minutes", "90m"), origin.mean("ground_minutes", "6h")),
-    *(origin.mean("minutes"), origin.mean("minutes_per_km"), destination.mean("minutes"), destination.mean("minutes_per_km")),
-    *(destination.mean("over_plan", "6h"), destination.mean("speed_kmh", "12h")),
-    *(haul.mean("over_plan", "2h"), haul.mean("over_plan", "6h"), haul.mean("pace", "7d")),
-    *(network.mean("over_plan", "2h"), network.mean("minutes_per_km", "3h")),
+    *(route_carrier.mean("over_plan", "1d"), route_part.mean("over_plan", "14d"), route_part.mean("ground_minutes", "14d")),
+    *(route_part.mean("minutes"), pair.mean("minutes"), pair.mean("distance_km"), service.mean("over_plan", "21d")),
+    *(origin_trips.count("30m"), origin_trips.count("1h"), origin_trips.count("3h"), origin_trips.count("1d")),
+    *(origin.count("2h"), origin.count("1d"), origin.mean("ground_minutes", "90m"), f.under_way),
+    *(origin_part.mean("ground_minutes", "28d"), origin_part.mean("pace"), destination_part.mean("pace")),
+    *(destination.mean("pace", "12h"), destination.mean("pace", "14d"), f.destination_air),
+    *(area.mean("pace", "6h"), area.mean("pace", "14d"), f.area_air, area.mean("air_over_plan", "6h"), area.mean("over_plan", "2h")),
+    *(network.mean("over_plan", "2h"), network.mean("pace", "3h"), network.mean("pace", "1d"), f.typical_pace, f.paced_minutes),
+]
+
+ONLY_FOR_OTHERS = [
+    *(
+        "local_clock",
+        "weather__wind_from_deg_last",
+        "weather__wind_speed_ms_last",
+        "route__count_7d",
+        "origin_trips__count_1d",
+        "origin__count_1d",
+    ),
+    *("destination__pace_mean_14d", "area__pace_mean_14d", "origin_place__latitude_last"),
 ]
 
 system = ms.System(
@@ -70,14 +80,16 @@ system = ms.System(
     label=ms.Label(arrivals, "minutes", on="trip_id", matures_after="1d"),
     model=ms.LightGBM(
         objective="regression_l1",
-        trees=200,
-        leaves=31,
-        learning_rate=0.1,
+        trees=250,
+        leaves=63,
+        learning_rate=0.06,
+        min_leaf_rows=100,
+        feature_fraction=0.7,
         offset="planned_minutes",
         interval=(0.1, 0.9),
         holdout="14d",
         retrain_every="14d",
-        ignore=["local_clock", "origin_place__timezone_last", "origin_place__latitude_last", "origin_place__longitude_last"],
+        ignore=ONLY_FOR_OTHERS,
     ),
     baselines=[distance_rule, route_median, recent_ratio],
     policy=ms.Policy(fallback=["previous", "distance_rule"], feature_deadline="20ms", floor=0.5),

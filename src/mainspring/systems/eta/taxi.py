@@ -96,7 +96,17 @@ def _tables(
     return {
         "trips": trips.sort_by("departed_at"),
         "arrivals": arrivals.sort_by("arrived_at"),
-        "weather": _empty("observation_id", "place", "observed_at", "temperature_c", "wind_from_deg", "wind_speed_ms", "precipitation_mm", "pressure_hpa", "visibility_km"),
+        "weather": _empty(
+            "observation_id",
+            "place",
+            "observed_at",
+            "temperature_c",
+            "wind_from_deg",
+            "wind_speed_ms",
+            "precipitation_mm",
+            "pressure_hpa",
+            "visibility_km",
+        ),
         "places": places,
         "vehicles": _empty("vehicle", "effective_at", "model", "built", "seats"),
     }
@@ -111,4 +121,3 @@ def _empty(*names: str) -> pa.Table:
     instants = ("observed_at", "effective_at")
     types = {name: pa.string() if name in texts else pa.int64() if name in instants else pa.float64() for name in names}
     return pa.table({name: pa.array([], type_) for name, type_ in types.items()})
-

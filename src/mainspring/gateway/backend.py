@@ -1,0 +1,99 @@
+"""What stands behind the application: the traffic split, the prediction service, the log of events and its consumer."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mainspring.clock import SystemClock
+from mainspring.errors import MainspringError
+from mainspring.feature_store.online import OnlineStore
+from mainspring.gateway.split import assign
+from mainspring.ingestion import Ingestor, Quarantine
+from mainspring.model_registry.registry import Registry
+from mainspring.serving.answer import Answer
+from mainspring.serving.features import feature_schema
+from mainspring.serving.service import PredictionService
+from mainspring.serving.versions import load_system
+from mainspring.spec.feature import Value
+from mainspring.storage.adapters.lmdb import LmdbKeyValue
+from mainspring.storage.event_log import EventLog
+from mainspring.storage.prediction_log import PredictionColumns, PredictionWriter
+from mainspring.storage.workspace import Workspace
+
+_log = logging.getLogger(__name__)
+POLL_SECONDS = 0.05
+
+
+class Backend:
+    """One System's live versions over the records of a workspace."""
+
+    def __init__(self, service: PredictionService, log: EventLog, ingestor: Ingestor) -> None:
+        self.system = service.system
+        self._service = service
+        self._log = log
+        self._ingestor = ingestor
+        self._clock = SystemClock()
+        rollout = self.system.rollout
+        self._unit = self.system.request.event_id if rollout is None else rollout.unit
+
+    def answer(self, row: Mapping[str, Value], *, request_id: str, explain: bool) -> Answer:
+        """Answer with the version that the rollout assigns to the row's unit: always the same for the same unit."""
+        deployment = self._service.deployment
+        to_challenger = deployment.challenger is not None and assign(str(row[self._unit]), deployment.share, deployment.challenger)
+        return self._service.answer(row, request_id=request_id, explain=explain, variant="challenger" if to_challenger else "champion")
+
+    def ingest(self, source: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """Append facts to the event log; they are durable when this returns, and readable online soon after."""
+        done = self._ingestor.ingest_rows(source, rows, at=self._clock.now())
+        return {"accepted": done.accepted, "rejected": done.rejected, "offset": done.offset}
+
+    def ready(self) -> str | None:
+        """None when requests can be answered, else why not."""
+        return self._service.ready()
+
+    def metadata(self) -> dict[str, Any]:
+        """The live versions."""
+        return self._service.metadata()
+
+
+@contextlib.contextmanager
+def opened(workspace: Workspace, *, stream: bool) -> Iterator[Backend]:
+    """The backend of a workspace; with ``stream`` a thread folds new events into the online store while it is open.
+
+    Raises:
+        RegistryError: the workspace declares no system.
+    """
+    registry = Registry(workspace.registry)
+    system = load_system(registry)
+    log, store = EventLog(workspace.events), LmdbKeyValue(workspace.online)
+    online = OnlineStore(system, store)
+    writer = PredictionWriter(workspace.predictions, PredictionColumns(system.request.columns, feature_schema(system)))
+    sources = {source.name: source for source in (system.request, *system.sources)}
+    ingestor = Ingestor(log, sources, Quarantine(workspace.quarantine))
+    stop = threading.Event()
+    consumer = threading.Thread(target=_consume, args=(online, log, stop), daemon=True)
+    try:
+        if stream:
+            online.apply(log)
+            consumer.start()
+        yield Backend(PredictionService(system, registry, online, writer, SystemClock()), log, ingestor)
+    finally:
+        stop.set()
+        if consumer.is_alive():
+            consumer.join()
+        writer.close()
+        store.close()
+        registry.close()
+
+
+def _consume(online: OnlineStore, log: EventLog, stop: threading.Event) -> None:
+    while not stop.wait(POLL_SECONDS):
+        try:
+            if online.offset < log.end:
+                online.apply(log)
+        except MainspringError:
+            _log.exception("The consumer of the event log failed and tries again")
