@@ -49,7 +49,7 @@ class DriftMonitor:
 
         ``features`` maps names to arrays of one length: objects for categories (None missing), else numbers (NaN missing).
         """
-        phase, alpha = start // (end - start) % self._season, _ALPHA / len(features)
+        phase, alpha = start // (end - start) % self._season, _ALPHA / max(len(features), 1)
         readings = []
         for name, values in features.items():
             value, threshold, alarm, calibrated, note = self._judge(name, values, phase, alpha)
