@@ -162,3 +162,10 @@ def test_replaying_the_windows_rebuilds_the_state() -> None:
     live, rebuilt = DriftMonitor(), DriftMonitor()
     assert observed(windows[:50], live) == observed(windows[:50], rebuilt)
     assert observed(windows[50:], live) == observed(windows[50:], rebuilt)
+
+
+def test_without_a_season_the_second_window_is_already_held_against_the_first() -> None:
+    windows = list(benign(4, columns=1, rows=5000, seed=10))
+    for window in windows[2:]:
+        window["x0"] = window["x0"] + 0.5
+    assert alarms(observed(windows, DriftMonitor(season=1))) == [(3, "x0")]

@@ -37,7 +37,7 @@ class ErrorMonitor:
 
     def __init__(self, name: str, expected: float) -> None:
         self._name = name
-        self._expected = expected
+        self._expected = float(expected)
         self._baseline: list[float] = []
         self._high: list[float] = []
         self._excess = 0.0
