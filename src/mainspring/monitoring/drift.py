@@ -28,28 +28,32 @@ class DriftMonitor:
 
     The distance is the smaller of two: from all of them pooled, and from those at the same place of the ``season`` (7: the
     same weekday, for windows of a day; 1: none). From 14 windows on the threshold is exp(mean + 3 sd) of the log of the same
-    distance for each of these windows from the others; before that readings are not calibrated and it is an effect of
-    0.1 (a shift of about a quarter of a standard deviation); in the first season there is none. It is never below what
-    sampling alone exceeds once in 1,000 windows of all features. Two windows in a row above it alarm.
+    distance for each of these windows from the others; before that readings are not calibrated and it is the greatest of
+    these distances, at least 0.1 (a shift of about a quarter of a standard deviation); in the first season there is none.
+    It is never below what sampling alone exceeds once in 1,000 windows of all features. Two windows in a row above it alarm.
 
-    Hard breaks alarm at once: a share of missing values, of new categories or of values out of range that jumped by more
-    than 20 points, a feature that has become constant, another type.
+    Hard breaks alarm at once: a share of missing values, of new categories or of values out of range more than 20 points
+    above that of every calm window, a feature that has become constant, another type.
 
     A window above its threshold does not join the baseline; 14 in a row are the new normal, and bins and baseline are made
-    anew from them. ``references`` (of the training data) give bins, and something to hold the first window against;
-    without one, a feature's bins come from its first window. A window with fewer than 50 rows is not judged.
+    anew from them. ``references`` (of the training data) give bins, and something to hold the first window against; without
+    one, a feature's bins come from its first window, and for good from its first 14 calm ones. A window with fewer than 50
+    rows is not judged.
+
+    Rows are taken as independent. A feature whose rows share one cause a window (the day's weather) differs from any pool
+    every day; its threshold learns that, but tells little: leave such features out.
     """
 
     def __init__(self, references: Mapping[str, Reference] | None = None, *, season: int = 7) -> None:
         self._season = season
-        self._features = {name: _Feature(reference) for name, reference in (references or {}).items() if sum(reference.counts)}
+        self._features = {name: _Feature(reference, final=True) for name, reference in (references or {}).items() if sum(reference.counts)}
 
     def observe(self, start: int, end: int, features: Mapping[str, NDArray[Any]]) -> list[Reading]:
         """Judge the next window, one reading per feature. Give it windows by time, each once and complete.
 
         ``features`` maps names to arrays of one length: objects for categories (None missing), else numbers (NaN missing).
         """
-        phase, alpha = start // (end - start) % self._season, _ALPHA / len(features)
+        phase, alpha = start // (end - start) % self._season, _ALPHA / max(len(features), 1)
         readings = []
         for name, values in features.items():
             value, threshold, alarm, calibrated, note = self._judge(name, values, phase, alpha)
@@ -58,7 +62,7 @@ class DriftMonitor:
 
     def _judge(self, name: str, values: NDArray[Any], phase: int, alpha: float) -> tuple[float, float | None, bool, bool, str]:
         if name not in self._features and len(values) >= MIN_ROWS:
-            self._features[name] = _Feature(fit_reference(values))
+            self._features[name] = _Feature(fit_reference(values), final=False)
         state = self._features.get(name)
         calibrated = state is not None and len(state.baseline) >= CALIBRATED
         if state is None or len(values) < MIN_ROWS:
@@ -70,17 +74,22 @@ class DriftMonitor:
         counts = histogram(state.reference, typed)
         value, noise = state.distance(counts, phase, alpha)
         threshold = None if len(state.baseline) < self._season else max(noise, state.level())
-        broken = state.broken(counts, phase, typed)
+        broken = state.broken(counts, typed)
         renewed = state.learn(counts, phase, typed, above=broken != "" or (threshold is not None and value > threshold))
         notes = [broken, "" if calibrated else "uncalibrated", "taken as the new normal" if renewed else ""]
         return value, threshold, broken != "" or renewed or len(state.run) >= IN_A_ROW, calibrated, "; ".join(filter(None, notes))
 
 
 class _Feature:
-    """What is kept of one feature: its bins, the calm windows, and the run of windows above the threshold."""
+    """What is kept of one feature: its bins, the calm windows, and the run of windows above the threshold.
 
-    def __init__(self, reference: Reference) -> None:
+    Until the bins are ``final`` a sample of the calm windows is kept to make better ones.
+    """
+
+    def __init__(self, reference: Reference, *, final: bool) -> None:
         self.reference = reference
+        self.final = final
+        self.calm: list[tuple[int, NDArray[Any]]] = []
         self.baseline: deque[tuple[int, Counts]] = deque(maxlen=BASELINE)
         self.run: list[tuple[int, NDArray[Any]]] = []
 
@@ -93,45 +102,54 @@ class _Feature:
 
     def level(self) -> float:
         """The distance that is unusual among the windows of the baseline, each held against the others."""
-        if len(self.baseline) < CALIBRATED:
+        if len(self.baseline) == 1:
             return EFFECT
         phases, each = np.array([phase for phase, _ in self.baseline]), np.array([counts for _, counts in self.baseline])
         distances = js_distances(each, each.sum(axis=0) - each)
         others = (phases[:, None] == phases[None, :]).astype(np.int64) @ each - each
         paired = others.sum(axis=1) > 0
         distances[paired] = np.minimum(distances[paired], js_distances(each[paired], others[paired]))
-        return learned_level(distances)
+        return learned_level(distances) if len(distances) >= CALIBRATED else max(EFFECT, float(distances.max()))
 
-    def broken(self, counts: Counts, phase: int, values: NDArray[Any]) -> str:
-        """What has broken in this window against every pool, or nothing."""
-        pools = self._pools(phase)
-        shares = counts / counts.sum()
-        jumps = shares - pools / pools.sum(axis=1, keepdims=True)
+    def broken(self, counts: Counts, values: NDArray[Any]) -> str:
+        """What has broken in this window against every calm one, or nothing."""
+        known = np.array([each for _, each in self.baseline] or [np.array(self.reference.counts)])
+        shares, known_shares = counts / counts.sum(), known / known.sum(axis=1, keepdims=True)
         outside = slice(-2, -1) if self.reference.categories is not None else slice(-3, -1)
         kind = "new categories" if self.reference.categories is not None else "values out of range"
-        if jumps[:, -1].min() > JUMP:
+        if shares[-1] > JUMP + known_shares[:, -1].max():
             return f"missing values rose to {shares[-1]:.0%}"
-        if jumps[:, outside].sum(axis=1).min() > JUMP:
+        if shares[outside].sum() > JUMP + known_shares[:, outside].sum(axis=1).max():
             return f"{kind} rose to {shares[outside].sum():.0%}"
-        varied = (pools.max(axis=1) / pools.sum(axis=1)).max() < _VARIED
-        if varied and shares.max() == 1.0 and len(set(values.tolist())) == 1:
+        if known_shares.max() < _VARIED and shares.max() == 1.0 and len(set(values.tolist())) == 1:
             return f"constant at {values[0]}"
         return ""
 
     def learn(self, counts: Counts, phase: int, values: NDArray[Any], *, above: bool) -> bool:
         """Take the window in; whether a long run has become the new normal by it."""
-        if not above:
-            self.run.clear()
-            self.baseline.append((phase, counts))
-            return False
-        self.run.append((phase, values[:: -(-len(values) // _SAMPLE)]))
-        if len(self.run) < CALIBRATED:
-            return False
-        self.reference = fit_reference(np.concatenate([sample for _, sample in self.run]))
-        self.baseline.clear()
-        self.baseline.extend((when, histogram(self.reference, sample)) for when, sample in self.run)
+        window = (phase, values[:: -(-len(values) // _SAMPLE)])
+        if above:
+            self.run.append(window)
+            renewed = len(self.run) == CALIBRATED
+            if renewed:
+                self._restart(self.run)
+            return renewed
         self.run.clear()
-        return True
+        self.baseline.append((phase, counts))
+        if not self.final:
+            self.calm.append(window)
+            if len(self.calm) == CALIBRATED:
+                self._restart(self.calm)
+        return False
+
+    def _restart(self, windows: list[tuple[int, NDArray[Any]]]) -> None:
+        """Make bins and baseline anew from these windows."""
+        self.reference = fit_reference(np.concatenate([sample for _, sample in windows]))
+        self.baseline.clear()
+        self.baseline.extend((phase, histogram(self.reference, sample)) for phase, sample in windows)
+        self.run.clear()
+        self.calm.clear()
+        self.final = True
 
     def _pools(self, phase: int) -> NDArray[np.int64]:
         """What a window is held against: all calm windows together, and those of its phase; at first the reference."""

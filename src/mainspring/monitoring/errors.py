@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mainspring.errors import DataError, did_you_mean
-from mainspring.metrics import Moments, PageHinkley
+from mainspring.metrics import Moments
 from mainspring.monitoring.reading import BASELINE, CALIBRATED, IN_A_ROW, LEAST, Reading, learned_level
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 CAUTIOUS_RISE = 1.3
 LEAST_RISE = 1.1
 MIN_ROWS = 30
-_SLOW_DELTA = 0.75
-_SLOW_THRESHOLD = 12.0
+_SLOW_DRIFT = 0.75
+_SLOW_LIMIT = 12.0
 
 
 class ErrorMonitor:
@@ -29,17 +29,18 @@ class ErrorMonitor:
     The baseline is the model's first 28 windows; from 14 on the threshold is exp(mean + 3 sd) of their log MAE, the sampling
     error of the window at hand added to the spread, and at least 10 % above their level. Until then readings are not
     calibrated and the threshold is 30 % above ``expected``, the MAE of the model's evaluation, sampling error added.
-    Beside it a Page-Hinkley test on the log MAE, in standard deviations of the full baseline, finds slow rises that stay
-    below the threshold; having alarmed it begins anew. Windows above the threshold do not join the baseline; 14 in a row
-    are the new level, and the baseline begins again with them. A window with fewer than 30 errors is not judged.
+    Beside it Page's cumulative sum (Biometrika 41, 1954) of the log MAE above the full baseline, in its standard deviations
+    less 0.75 each, finds slow rises that stay below the threshold; having alarmed it begins anew. Windows above the threshold
+    do not join the baseline; 14 in a row are the new level, and the baseline begins again with them. A window with fewer
+    than 30 errors is not judged.
     """
 
     def __init__(self, name: str, expected: float) -> None:
         self._name = name
-        self._expected = expected
+        self._expected = float(expected)
         self._baseline: list[float] = []
         self._high: list[float] = []
-        self._slow = PageHinkley(_SLOW_DELTA, _SLOW_THRESHOLD)
+        self._excess = 0.0
 
     def observe(self, start: int, end: int, errors: NDArray[np.float64]) -> Reading:
         """Judge the next window from its errors (``score - label``; NaN is left out).
@@ -53,7 +54,7 @@ class ErrorMonitor:
             return Reading("error", self._name, start, end, value, None, False, calibrated, moments.n, f"fewer than {MIN_ROWS} labels")
         threshold = self._threshold(moments)
         note = self._learn(max(moments.mean, LEAST), threshold) or ("" if calibrated else "uncalibrated")
-        alarm = len(self._high) >= IN_A_ROW or self._slow.alarm
+        alarm = len(self._high) >= IN_A_ROW or self._slow
         self._renew()
         return Reading("error", self._name, start, end, moments.mean, threshold, alarm, calibrated, moments.n, note)
 
@@ -69,25 +70,28 @@ class ErrorMonitor:
         if full:
             logs = np.log(self._baseline)
             apart = (math.log(value) - logs.mean()) / max(logs.std(ddof=1), math.log(LEAST_RISE) / 3)
-            self._slow = self._slow.step(float(np.clip(apart, -3, 3)))
+            self._excess = max(0.0, self._excess + float(np.clip(apart, -3, 3)) - _SLOW_DRIFT)
         if value > threshold:
             self._high.append(value)
             return f"{len(self._high)} in a row above the threshold" + (", taken as the new level" if self._settled else "")
         self._high.clear()
         if not full:
             self._baseline.append(value)
-        return "slow rise" if self._slow.alarm else ""
+        return "slow rise" if self._slow else ""
 
     def _renew(self) -> None:
+        if self._slow or self._settled:
+            self._excess = 0.0
         if self._settled:
             self._baseline, self._high = self._high, []
-            self._slow = PageHinkley(_SLOW_DELTA, _SLOW_THRESHOLD)
-        elif self._slow.alarm:
-            self._slow = PageHinkley(_SLOW_DELTA, _SLOW_THRESHOLD)
 
     @property
     def _settled(self) -> bool:
         return len(self._high) == CALIBRATED
+
+    @property
+    def _slow(self) -> bool:
+        return self._excess > _SLOW_LIMIT
 
 
 def group_errors(matched: pa.Table, by: Sequence[str]) -> pa.Table:

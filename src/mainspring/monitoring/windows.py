@@ -25,7 +25,7 @@ def split(table: pa.Table, width: int, column: str = "as_of") -> Iterator[tuple[
     order = np.argsort(number, kind="stable")
     table = table.take(pa.array(order))
     numbers, first = np.unique(number[order], return_index=True)
-    for index, start, stop in zip(numbers.tolist(), first, [*first[1:], len(order)], strict=True):
+    for index, start, stop in zip(numbers.tolist(), first, [*first[1:], len(order)], strict=False):
         yield index * width, (index + 1) * width, table.slice(start, stop - start)
 
 
