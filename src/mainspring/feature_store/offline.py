@@ -133,7 +133,9 @@ def _folds(view: View, aggregates: Sequence[Aggregate], irregular: bool, known_a
         f"{frame} AS (PARTITION BY {keys} ORDER BY _t RANGE BETWEEN {'UNBOUNDED' if width is None else width} PRECEDING AND {before})"
         for width, frame in frames.items()
     )
-    parts = [_parts(aggregate) for aggregate in aggregates]
+    reach = None if None in frames else max(width for width in frames if width is not None)
+    recent = "" if reach is None else f" AND _t >= (SELECT min(_t) FROM asked) - {reach}"
+    parts = [_parts(aggregate) if irregular else [_whole(aggregate)] for aggregate in aggregates]
     over = ", ".join(
         f"{part} OVER {frames[aggregate.window_us]} AS p{i}_{j}"
         for i, aggregate in enumerate(aggregates)
@@ -141,7 +143,7 @@ def _folds(view: View, aggregates: Sequence[Aggregate], irregular: bool, known_a
     )
     sql = f"""
         WITH everything AS (
-            SELECT NULL AS _row, {keys}, _t, 1 AS _fact{values} FROM facts WHERE NOT _irregular
+            SELECT NULL AS _row, {keys}, _t, 1 AS _fact{values} FROM facts WHERE NOT _irregular{recent}
             UNION ALL SELECT _row, {keys}, _t, NULL AS _fact{nulls} FROM asked),
         windows AS (SELECT _row, {over} FROM everything WINDOW {windows}),
         regular AS (SELECT * FROM windows WHERE _row IS NOT NULL)"""
@@ -152,7 +154,13 @@ def _folds(view: View, aggregates: Sequence[Aggregate], irregular: bool, known_a
     return f"{sql} SELECT {', '.join(merged)} FROM regular {tail} ORDER BY regular._row"
 
 
+def _whole(aggregate: Aggregate) -> str:
+    parts = _parts(aggregate)
+    return parts[0] if len(parts) == 1 else parts[1].replace("sum(", "avg(", 1)
+
+
 def _parts(aggregate: Aggregate) -> list[str]:
+    """Mergeable SQL aggregates that an aggregate is worked out from."""
     if aggregate.column is None:
         return ["count(_fact)"]
     column = _name(aggregate.column)
@@ -179,7 +187,9 @@ def _irregular_folds(view: View, aggregates: Sequence[Aggregate], known_as_of: b
 
 def _merged(aggregate: Aggregate, i: int, irregular: bool) -> str:
     function = aggregate.function
-    pairs = [(f"p{i}_{j}", f"q{i}_{j}" if irregular else "NULL") for j in range(len(_parts(aggregate)))]
+    if not irregular:
+        return f"p{i}_0::{_SQL[str(aggregate.type)]} AS v{i}"
+    pairs = [(f"p{i}_{j}", f"q{i}_{j}") for j in range(len(_parts(aggregate)))]
     if function in ("min", "max"):
         value = f"{'least' if function == 'min' else 'greatest'}({pairs[0][0]}, {pairs[0][1]})"
     elif function == "mean":

@@ -58,6 +58,22 @@ ONLY_FOR_OTHERS = [
     *("destination__pace_mean_14d", "area__pace_mean_14d", "origin_place__latitude_last"),
 ]
 
+WATCHED = [
+    *(
+        "origin",
+        "destination",
+        "carrier",
+        "distance_km",
+        "planned_minutes",
+        "departure_delay",
+        "local_hour",
+        "weekday",
+        "craft__seats_last",
+    ),
+    *("vehicle__over_plan_last", "route__minutes_mean", "origin_trips__count_1h", "origin__count_2h", "origin__ground_minutes_mean_90m"),
+    *("destination__pace_mean_12h", "network__over_plan_mean_2h", "service__over_plan_mean_21d", "route_part__over_plan_mean_14d"),
+]
+
 system = ms.System(
     "eta",
     question="How many minutes from departure to arrival?",
@@ -80,9 +96,9 @@ system = ms.System(
     label=ms.Label(arrivals, "minutes", on="trip_id", matures_after="1d"),
     model=ms.LightGBM(
         objective="regression_l1",
-        trees=250,
+        trees=150,
         leaves=63,
-        learning_rate=0.06,
+        learning_rate=0.1,
         min_leaf_rows=100,
         feature_fraction=0.7,
         offset="planned_minutes",
@@ -93,6 +109,6 @@ system = ms.System(
     ),
     baselines=[distance_rule, route_median, recent_ratio],
     policy=ms.Policy(fallback=["previous", "distance_rule"], feature_deadline="20ms", floor=0.5),
-    monitors=[ms.Monitor("error", by=["origin", "local_hour"], retrain=True), ms.Monitor("drift", retrain=True)],
+    monitors=[ms.Monitor("error", by=["origin", "local_hour"], retrain=True), ms.Monitor("drift", features=WATCHED, retrain=True)],
     rollout=ms.Rollout(unit="trip_id", steps=(0.01, 0.10, 1.0), shadow="1d", step="1d", min_labels=200, margin=0.02, cooldown="7d"),
 )
