@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import lru_cache
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -24,6 +25,7 @@ _DURATION = re.compile(r"(\d+)(us|ms|s|m|h|d|w)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+@lru_cache(maxsize=256)
 def parse_duration(text: str) -> int:
     """Microseconds in a duration such as ``50ms``, ``10m``, ``1h``, ``30d``, ``2w``.
 

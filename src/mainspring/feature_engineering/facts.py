@@ -108,6 +108,7 @@ class ViewPlan:
     aggregates: tuple[Aggregate, ...]
     columns: tuple[str, ...] = field(init=False)
     types: tuple[Type, ...] = field(init=False)
+    widths: tuple[int | None, ...] = field(init=False)
     retention: int = field(init=False)
     inclusive: bool = field(init=False)
 
@@ -117,6 +118,7 @@ class ViewPlan:
         values: dict[str, Any] = {
             "columns": columns,
             "types": tuple(self.view.source.columns[column].type for column in columns),
+            "widths": tuple(dict.fromkeys(aggregate.window_us for aggregate in self.aggregates)),
             "retention": max(windows, default=0) + LOOK_BACK,
             "inclusive": self.view.source.kind == "table",
         }
@@ -146,19 +148,19 @@ class ViewPlan:
         """Value and status of every aggregate at ``as_of``, as known then."""
         if state.irregular:
             state = _visible(state, as_of, self.inclusive)
-        end = int(state.event_times.searchsorted(as_of, "right" if self.inclusive else "left"))
-        return [self._answer(aggregate, state, as_of, end) for aggregate in self.aggregates]
+        times = state.event_times
+        end = int(times.searchsorted(as_of, "right" if self.inclusive else "left"))
+        starts = {width: 0 if width is None else int(times.searchsorted(as_of - width, "left")) for width in self.widths}
+        return [self._answer(aggregate, state, as_of, starts[aggregate.window_us], end) for aggregate in self.aggregates]
 
-    def _answer(self, aggregate: Aggregate, state: State, as_of: int, end: int) -> tuple[Any, Status]:
+    def _answer(self, aggregate: Aggregate, state: State, as_of: int, start: int, end: int) -> tuple[Any, Status]:
         if aggregate.function == "last":
             return self._last(aggregate, state, as_of, end)
-        window = aggregate.window_us
-        start = 0 if window is None else int(state.event_times.searchsorted(as_of - window, "left"))
         if aggregate.column is None:
-            return end - start + (state.base.count if window is None else 0), Status.PRESENT
+            return end - start + (state.base.count if aggregate.window is None else 0), Status.PRESENT
         index = self.columns.index(aggregate.column)
         function = aggregate.function
-        if window is None:
+        if aggregate.window is None:
             value = tally(state.columns[index][start:end]).merge(state.base.tallies[index]).result(function)
         else:
             value = _reduce(state.columns[index][start:end], function)
@@ -216,6 +218,10 @@ def tally(column: Array) -> Tally:
 
 
 def _reduce(column: Array, function: str) -> Any:
+    if function == "mean" and column.dtype == np.float64 and len(column):
+        total = np.add.reduce(column).item()
+        if total == total:
+            return total / len(column)
     values = _non_null(column)
     if not len(values):
         return None

@@ -27,15 +27,15 @@ def apply_functions(functions: Sequence[Function], columns: Mapping[str, Array])
     """
     known = dict(columns)
     results: dict[str, Array] = {}
-    for function in functions:
-        results[function.name] = known[function.name] = _apply(function, [known[name] for name in function.inputs])
+    with np.errstate(all="ignore"):
+        for function in functions:
+            results[function.name] = known[function.name] = _apply(function, [known[name] for name in function.inputs])
     return results
 
 
 def _apply(function: Function, inputs: Sequence[Array]) -> Array:
     try:
-        with np.errstate(all="ignore"):
-            result = np.asarray(function.function(*inputs))
+        result = np.asarray(function.function(*inputs))
     except Exception as error:
         raise DeclarationError(f"Function '{function.name}' failed: {type(error).__name__}: {error}.") from error
     if result.shape != inputs[0].shape:
@@ -44,8 +44,8 @@ def _apply(function: Function, inputs: Sequence[Array]) -> Array:
         )
     if function.type == Type.FLOAT and result.dtype != object:
         floats = result.astype(np.float64, copy=False)
-        null = math.nan if function.default is None else float(function.default)
-        return np.where(np.isfinite(floats), floats, null)
+        finite = np.isfinite(floats)
+        return floats if finite.all() else np.where(finite, floats, math.nan if function.default is None else function.default)
     return to_array([_typed(function, value) for value in result.tolist()], function.type)
 
 

@@ -106,7 +106,7 @@ class Booster:
         if not text.startswith("tree\n") or "end of trees" not in text:
             raise RegistryError("Model text: this is not a whole LightGBM model. Register the version again from its training run.")
         try:
-            model = _lightgbm().Booster(model_str=text, params={"verbosity": -1})
+            model = _lightgbm().Booster(model_str=text)
         except Exception as error:
             raise RegistryError(f"Model text: LightGBM cannot read it ({error}). Register the version again.") from error
         if model.num_feature() != len(names):
