@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from mainspring.clock import DAY, parse_duration
 from mainspring.columns import from_arrow
-from mainspring.design.report import Moment, Report, Verdict
-from mainspring.design.verify import judge
+from mainspring.design.report import Group, Moment, Report, Series
+from mainspring.design.verify import Verdict, judge
 from mainspring.errors import StorageError
 from mainspring.evaluation.baselines import Rows, Truth, predict_baselines
 from mainspring.feature_store.offline import AS_OF, OfflineStore
@@ -158,12 +158,11 @@ def _report(evidence: _Evidence) -> Report:
     for name, predicted in evidence.baselines.items():
         theirs = float(np.abs(predicted - evidence.truth).mean()) if len(errors) else float("nan")
         compared.append((name, theirs, theirs / live, len(errors)))
-    drift = _drift(evidence)
     monitor = next((monitor for monitor in evidence.system.monitors if monitor.watch == "error"), None)
     return Report(
         system=evidence.system.name,
-        title=f"Run of '{evidence.system.name}'",
         question=evidence.system.question,
+        unit=evidence.system.label.column,
         started=_first(evidence.predictions),
         finished=int(pc.max(evidence.predictions.column("as_of")).as_py()),
         wall_seconds=float(evidence.finished.get("wall_seconds", 0.0)),
@@ -179,7 +178,7 @@ def _report(evidence: _Evidence) -> Report:
         group_names=tuple(monitor.by) if monitor is not None else (),
         daily=tuple(_daily(evidence)),
         latencies_ms=evidence.latencies_us.astype(np.float64) / 1_000,
-        drift=drift,
+        drift=_drift(evidence),
         places=tuple(_places(evidence)),
         next_commands=tuple(_next(evidence)),
     )
@@ -325,7 +324,7 @@ def _daily(evidence: _Evidence) -> list[tuple[int, dict[str, float]]]:
     ]
 
 
-def _groups(evidence: _Evidence, by: tuple[str, ...]) -> list[tuple[tuple[str, ...], int, float, float]]:
+def _groups(evidence: _Evidence, by: tuple[str, ...]) -> list[Group]:
     """Count, MAE and bias per group; numbers are grouped by their whole part."""
     parts = []
     for name in by:
@@ -337,12 +336,12 @@ def _groups(evidence: _Evidence, by: tuple[str, ...]) -> list[tuple[tuple[str, .
     rows: dict[tuple[str, ...], list[int]] = {}
     for row, key in enumerate(keys):
         rows.setdefault(key, []).append(row)
-    return [(key, len(at), float(np.abs(signed[at]).mean()), float(signed[at].mean())) for key, at in sorted(rows.items())]
+    return [Group(key, len(at), float(np.abs(signed[at]).mean()), float(signed[at].mean())) for key, at in sorted(rows.items())]
 
 
-def _drift(evidence: _Evidence) -> dict[str, list[tuple[int, float, float | None]]]:
+def _drift(evidence: _Evidence) -> dict[str, Series]:
     """The drift monitor's readings, had again from the prediction log: monitors are derived state."""
-    log, observer = EventLog(evidence.workspace.events), None
+    log = EventLog(evidence.workspace.events)
     observer = Observer(evidence.system, PredictionLog(evidence.workspace.predictions), log, log.end)
     observer.refresh()
     watch = Watch(evidence.system, 1.0)
@@ -352,7 +351,7 @@ def _drift(evidence: _Evidence) -> dict[str, list[tuple[int, float, float | None
         for reading in watch.observe(observer, now):
             if reading.monitor == "drift":
                 drift.setdefault(reading.name, []).append((reading.end, reading.value, reading.threshold))
-    return drift
+    return {name: tuple(readings) for name, readings in drift.items()}
 
 
 def _quarantined(evidence: _Evidence) -> list[tuple[str, str, int]]:

@@ -1,0 +1,36 @@
+"""The report as one HTML file that opens offline: tables, plots as inline SVG, the architecture."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from mainspring.clock import format_instant
+from mainspring.design.report import Report
+from mainspring.design.report_text import KINDS, figure, folded, interval
+from mainspring.errors import MissingExtraError
+
+
+def html(report: Report, diagram: str) -> str:
+    """The report with ``diagram``, an SVG of the system.
+
+    Raises:
+        MissingExtraError: Jinja2 or matplotlib is not installed.
+    """
+    try:
+        import jinja2
+
+        from mainspring.design import plots
+    except ImportError as error:
+        raise MissingExtraError("The HTML report", "matplotlib", "report") from error
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters |= {"figure": figure, "interval": interval, "day": lambda at: format_instant(at).replace("T", " ")[:16]}
+    template = environment.from_string(resources.files("mainspring.design").joinpath("report.html.jinja").read_text())
+    pictures = [
+        (title, note, drawn) for title, note, drawn in (
+            ("Error over time", f"Mean absolute error per day, in {report.unit}; lines mark what the loop did.", plots.error_over_time(report)),
+            ("Latency", "Of every request over HTTP, in milliseconds.", plots.latency_histogram(report)),
+            ("Drift per feature", "Jensen-Shannon distance of each day over its threshold; above 1 is unusual.", plots.drift_map(report)),
+            ("Error by " + " and ".join(report.group_names), f"Mean absolute error in {report.unit}.", plots.group_map(report)),
+        ) if drawn
+    ]  # fmt: skip
+    return template.render(report=report, pictures=pictures, diagram=diagram, moments=folded(report.moments), kinds=KINDS)
