@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import time
-from functools import lru_cache
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 
 from mainspring.errors import DeclarationError

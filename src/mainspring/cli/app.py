@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +99,11 @@ def draw(system: str, form: str, output: Path | None) -> None:
     """
     from mainspring.cli.systems import find_system
     from mainspring.design.draw import mermaid, svg
+    from mainspring.spec import System
 
     declared = find_system(system).system
-    text = {"svg": svg, "mermaid": mermaid, "text": str, "json": lambda one: one.to_json()}[form](declared)
+    renderings: dict[str, Callable[[System], str]] = {"svg": svg, "mermaid": mermaid, "text": str, "json": System.to_json}
+    text = renderings[form](declared)
     target = output or (Path(f"{system}.svg") if form == "svg" else None)
     if target is None:
         click.echo(text)
@@ -211,10 +214,8 @@ def rollout(system: str, workspace: Path | None, at: str | None, as_json: bool) 
             return
         decisions = registry.decisions(system)
     for decision in decisions:
-        row = asdict(decision)
-        click.echo(
-            json.dumps(row) if as_json else f"{format_instant(decision.at)}  {decision.action:<16} {decision.version:<14} {decision.reason}"
-        )
+        line = f"{format_instant(decision.at)}  {decision.action:<16} {decision.version:<14} {decision.reason}"
+        click.echo(json.dumps(asdict(decision)) if as_json else line)
 
 
 def _instant(text: str, parse: Any) -> int:

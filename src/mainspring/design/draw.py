@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
-from mainspring.spec import System
+from mainspring.spec import Monitor, Source, System
 
 CHARACTER = 6.1
 LINE = 15
@@ -51,31 +51,64 @@ ARROWS = (
 
 def boxes(system: System) -> dict[str, Box]:
     """The boxes of the reference architecture, filled from the declaration."""
-    needs, model, rollout = system.requirements, system.model, system.rollout
-    promises = [
-        f"p99 <= {needs.latency_p99}" if needs.latency_p99 else "",
-        f"availability {needs.availability:g}" if needs.availability else "",
-    ]
-    steps = (
-        []
-        if rollout is None
-        else [f"shadow {rollout.shadow}", " -> ".join(f"{step:.0%}" for step in rollout.steps), f"margin {rollout.margin:.0%}"]
-    )
-    views = [f"{view.name} ({view.source.name}): {len(aggregates)}" for view, aggregates in system.views.items()]
-    chain = " -> ".join(("model", *system.policy.fallback))
     found = (
         Box("client", "Client", (system.question, f"{len(system.request.schema.fields)} fields of '{system.request.name}'")),
-        Box("gateway", "API gateway", (*filter(None, promises), f"sticky split by {rollout.unit}" if rollout else "one version")),
-        Box("serving", "Prediction service", (f"label: {system.label.column}", chain, f"features within {system.policy.feature_deadline}")),
-        Box("features", "Feature store", (f"{len(system.aggregates)} aggregates in {len(views)} views", *_most(views, 6), f"{len(system.functions)} functions")),
-        Box("ingestion", "Data ingestion", tuple(f"{source.name} ({source.kind}, {len(source.columns.fields)} columns)" for source in (system.request, *system.sources))),
-        Box("training", "Model training", (f"LightGBM, {model.objective}", f"{model.trees} trees x {model.leaves} leaves", f"{len(system.inputs)} inputs, holdout {model.holdout}")),
-        Box("evaluation", "Model evaluation", (*(str(quality) for quality in needs.quality), "gate: paired, held-out rows")),
-        Box("registry", "Model registry", ("versions, decisions", *steps)),
-        Box("monitoring", "Monitoring and logging", tuple(f"{monitor.watch} per {monitor.window}" + (f", by {', '.join(monitor.by)}" if monitor.by else "") for monitor in system.monitors) or ("prediction log",)),
-        Box("loop", "Retraining and rollout", (f"every {model.retrain_every}" if model.retrain_every else "on demand", *(f"on {monitor.watch}" for monitor in system.monitors if monitor.retrain))),
-    )  # fmt: skip
+        _gateway(system),
+        Box("serving", "Prediction service", (*_answering(system), f"features within {system.policy.feature_deadline}")),
+        _feature_store(system),
+        Box("ingestion", "Data ingestion", tuple(_source(source) for source in (system.request, *system.sources))),
+        _training(system),
+        Box("evaluation", "Model evaluation", (*map(str, system.requirements.quality), "gate: paired, held-out rows")),
+        Box("registry", "Model registry", ("versions, decisions", *_steps(system))),
+        Box("monitoring", "Monitoring and logging", ("prediction log", *(_monitor(one) for one in system.monitors))),
+        Box("loop", "Retraining and rollout", _triggers(system)),
+    )
     return {box.id: box for box in found}
+
+
+def _gateway(system: System) -> Box:
+    needs, rollout = system.requirements, system.rollout
+    promises = [f"p99 <= {needs.latency_p99}"] if needs.latency_p99 else []
+    promises += [f"availability {needs.availability:g}"] if needs.availability else []
+    return Box("gateway", "API gateway", (*promises, f"sticky split by {rollout.unit}" if rollout else "one version"))
+
+
+def _answering(system: System) -> tuple[str, str]:
+    return f"label: {system.label.column}", " -> ".join(("model", *system.policy.fallback))
+
+
+def _feature_store(system: System) -> Box:
+    views = [f"{view.name} ({view.source.name}): {len(aggregates)}" for view, aggregates in system.views.items()]
+    counts = f"{len(system.aggregates)} aggregates in {len(views)} views"
+    return Box("features", "Feature store", (counts, *_most(views, 6), f"{len(system.functions)} functions"))
+
+
+def _source(source: Source) -> str:
+    return f"{source.name} ({source.kind}, {len(source.columns.fields)} columns)"
+
+
+def _training(system: System) -> Box:
+    model = system.model
+    trees = f"{model.trees} trees x {model.leaves} leaves"
+    return Box(
+        "training", "Model training", (f"LightGBM, {model.objective}", trees, f"{len(system.inputs)} inputs, holdout {model.holdout}")
+    )
+
+
+def _steps(system: System) -> tuple[str, ...]:
+    if system.rollout is None:
+        return ()
+    rollout = system.rollout
+    return f"shadow {rollout.shadow}", " -> ".join(f"{step:.0%}" for step in rollout.steps), f"margin {rollout.margin:.0%}"
+
+
+def _monitor(monitor: Monitor) -> str:
+    return f"{monitor.watch} per {monitor.window}" + (f", by {', '.join(monitor.by)}" if monitor.by else "")
+
+
+def _triggers(system: System) -> tuple[str, ...]:
+    every = f"every {system.model.retrain_every}" if system.model.retrain_every else "on demand"
+    return every, *(f"on {monitor.watch}" for monitor in system.monitors if monitor.retrain)
 
 
 def mermaid(system: System) -> str:
@@ -148,8 +181,9 @@ def _draw(one: _Placed) -> str:
         for i, line in enumerate(one.box.lines)
     )
     return (
-        f'<rect x="{one.x:.0f}" y="{one.y:.0f}" width="{one.width:.0f}" height="{one.height:.0f}" rx="8" fill="{one.colour}" stroke="{LINE_COLOUR}"/>'
-        f'<text x="{one.x + PADDING:.0f}" y="{one.y + 19:.0f}" font-size="13" font-weight="700" fill="{INK}">{escape(one.box.title)}</text>{rows}'
+        f'<rect x="{one.x:.0f}" y="{one.y:.0f}" width="{one.width:.0f}" height="{one.height:.0f}" rx="8" fill="{one.colour}" '
+        f'stroke="{LINE_COLOUR}"/><text x="{one.x + PADDING:.0f}" y="{one.y + 19:.0f}" font-size="13" font-weight="700" '
+        f'fill="{INK}">{escape(one.box.title)}</text>{rows}'
     )
 
 
@@ -163,7 +197,8 @@ def _arrow(start: _Placed, end: _Placed, label: str) -> str:
     rightward = start.x < end.x
     x1, x2 = (start.x + start.width, end.x) if rightward else (start.x, end.x + end.width)
     y1, y2 = start.y + start.height / 2, end.y + end.height / 2
-    return _line(x1, y1, x2, y2) + _label((x1 + x2) / 2, (y1 + y2) / 2 - 5, label, "middle")
+    near = 0.38
+    return _line(x1, y1, x2, y2) + _label(x1 + (x2 - x1) * near, y1 + (y2 - y1) * near - 5, label, "middle")
 
 
 def _line(x1: float, y1: float, x2: float, y2: float) -> str:

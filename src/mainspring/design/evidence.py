@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,7 @@ from mainspring.storage.workspace import Workspace
 from mainspring.training.train import FittedBaseline, load_baselines
 
 Floats = npt.NDArray[np.float64]
-HIDDEN = ("history_ingested",)
+HIDDEN = ("history_ingested", "retrain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class _Evidence:
     @property
     def errors(self) -> Floats:
         """Absolute error of every labelled answer."""
-        return np.abs(self.labelled.column("score").to_numpy() - self.truth)
+        return np.abs(np.asarray(self.labelled.column("score").to_numpy(), dtype=np.float64) - self.truth)
 
     @property
     def truth(self) -> Floats:
@@ -71,7 +71,7 @@ class _Evidence:
     def days(self) -> npt.NDArray[np.int64]:
         """Its day, counted from the first one."""
         as_of = self.labelled.column("as_of").to_numpy()
-        return (as_of - _first(self.predictions)) // DAY
+        return np.asarray((as_of - _first(self.predictions)) // DAY, dtype=np.int64)
 
 
 def build_report(workspace: Workspace) -> tuple[System, Report]:
@@ -274,16 +274,16 @@ def _quality(evidence: _Evidence, number: int) -> Verdict:
     n = len(evidence.labelled)
     own = {"mae": evidence.errors, "coverage": _inside(evidence)}.get(quality.metric)
     if own is None or not n:
-        return _judged(evidence, str(quality), None, quality.low, quality.high, "", None, 0, "no labelled answers")
+        return _judged(evidence, quality.subject, None, quality.low, quality.high, "", None, 0, "no labelled answers")
     other = np.ones(n) if quality.of is None else np.abs(evidence.baselines[quality.of] - evidence.truth)
     interval = ratio_interval(own, other, evidence.days, rng=np.random.default_rng(0))
     basis = "labelled answers of the replay, intervals by day"
-    return _judged(evidence, str(quality), float(own.sum() / other.sum()), quality.low, quality.high, "", interval, n, basis)
+    return _judged(evidence, quality.subject, float(own.sum() / other.sum()), quality.low, quality.high, "", interval, n, basis)
 
 
 def _inside(evidence: _Evidence) -> Floats:
-    low, high = (evidence.labelled.column(name).to_numpy() for name in ("low", "high"))
-    return ((low.astype(float) <= evidence.truth) & (evidence.truth <= high.astype(float))).astype(np.float64)
+    low, high = (np.asarray(evidence.labelled.column(name).to_numpy(), dtype=np.float64) for name in ("low", "high"))
+    return np.asarray((low <= evidence.truth) & (evidence.truth <= high), dtype=np.float64)
 
 
 def _judged(
@@ -324,7 +324,7 @@ def _daily(evidence: _Evidence) -> list[tuple[int, dict[str, float]]]:
     ]
 
 
-def _groups(evidence: _Evidence, by: tuple[str, ...]) -> list[Group]:
+def _groups(evidence: _Evidence, by: Sequence[str]) -> list[Group]:
     """Count, MAE and bias per group; numbers are grouped by their whole part."""
     parts = []
     for name in by:

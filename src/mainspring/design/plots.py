@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from datetime import datetime
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.dates import DateFormatter, date2num
 from matplotlib.figure import Figure
 
 from mainspring.clock import to_datetime
@@ -17,7 +18,7 @@ from mainspring.design.report import Report
 INK, GRID, LIVE = "#1f2933", "#e4e7eb", "#0b6e4f"
 OTHERS = ("#c44900", "#7b6d8d", "#4a7fb5", "#a0a83a")
 MARKS = {"promote": ("#0b6e4f", "promoted"), "roll_back": ("#b00020", "rolled back"), "trigger": ("#c9a227", "retrained")}
-_STYLE = {"svg.hashsalt": "mainspring", "svg.fonttype": "path", "font.size": 9, "axes.edgecolor": GRID, "text.color": INK}
+_STYLE: Any = {"svg.hashsalt": "mainspring", "svg.fonttype": "path", "font.size": 9, "axes.edgecolor": GRID, "text.color": INK}
 
 
 def error_over_time(report: Report) -> str:
@@ -25,7 +26,7 @@ def error_over_time(report: Report) -> str:
     if not report.daily:
         return ""
     figure, axes = _axes(9.6, 3.4)
-    days = [_date(at) for at, _ in report.daily]
+    days = [_number(at) for at, _ in report.daily]
     for number, name in enumerate(report.daily[0][1]):
         live = number == 0
         values = [series[name] for _, series in report.daily]
@@ -35,12 +36,12 @@ def error_over_time(report: Report) -> str:
     for moment in report.moments:
         if moment.kind in MARKS and moment.at > report.started:
             colour, label = MARKS[moment.kind]
-            axes.axvline(_date(moment.at), color=colour, linewidth=1, linestyle=":", label=None if label in named else label)
+            axes.axvline(_number(moment.at), color=colour, linewidth=1, linestyle=":", label=None if label in named else label)
             named.add(label)
     axes.set_ylim(bottom=0)
     axes.set_ylabel(report.unit)
-    axes.legend(ncols=4, frameon=False, fontsize=8, loc="upper left")
-    figure.autofmt_xdate(rotation=0, ha="center")
+    axes.legend(ncols=8, frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))
+    axes.xaxis.set_major_formatter(DateFormatter("%b %d"))  # type: ignore[no-untyped-call]
     return _svg(figure)
 
 
@@ -51,7 +52,7 @@ def latency_histogram(report: Report) -> str:
         return ""
     figure, axes = _axes(9.6, 2.4)
     low, high = np.quantile(values, 0.0005), values.max()
-    axes.hist(values, bins=np.geomspace(max(low, 1e-3), max(high, low * 1.01), 80), color="#9fb8ad")
+    axes.hist(values, bins=np.geomspace(max(low, 1e-3), max(high, low * 1.01), 80).tolist(), color="#9fb8ad")
     axes.set_xscale("log")
     for q, colour in ((0.5, LIVE), (0.95, "#c9a227"), (0.99, "#b00020")):
         at = float(np.quantile(values, q))
@@ -73,7 +74,7 @@ def drift_map(report: Report) -> str:
     shown = axes.imshow(ratio, aspect="auto", cmap="RdYlGn_r", vmin=0, vmax=2, interpolation="nearest")
     axes.set_yticks(range(len(names)), names, fontsize=7)
     ticks = list(range(0, len(ends), max(1, len(ends) // 8)))
-    axes.set_xticks(ticks, [f"{_date(ends[tick]):%b %d}" for tick in ticks])
+    axes.set_xticks(ticks, [f"{to_datetime(ends[tick]):%b %d}" for tick in ticks])
     axes.grid(visible=False)
     figure.colorbar(shown, ax=axes, pad=0.01)
     return _svg(figure)
@@ -117,5 +118,5 @@ def _svg(figure: Figure) -> str:
     return drawn[drawn.index("<svg") :]
 
 
-def _date(at: int) -> datetime:
-    return to_datetime(at)
+def _number(at: int) -> float:
+    return float(date2num(to_datetime(at)))  # type: ignore[no-untyped-call]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
+from types import ModuleType
 
 from mainspring.clock import format_instant
 from mainspring.design.report import Report
@@ -25,12 +26,22 @@ def html(report: Report, diagram: str) -> str:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {"figure": figure, "interval": interval, "day": lambda at: format_instant(at).replace("T", " ")[:16]}
     template = environment.from_string(resources.files("mainspring.design").joinpath("report.html.jinja").read_text())
-    pictures = [
-        (title, note, drawn) for title, note, drawn in (
-            ("Error over time", f"Mean absolute error per day, in {report.unit}; lines mark what the loop did.", plots.error_over_time(report)),
-            ("Latency", "Of every request over HTTP, in milliseconds.", plots.latency_histogram(report)),
-            ("Drift per feature", "Jensen-Shannon distance of each day over its threshold; above 1 is unusual.", plots.drift_map(report)),
-            ("Error by " + " and ".join(report.group_names), f"Mean absolute error in {report.unit}.", plots.group_map(report)),
-        ) if drawn
-    ]  # fmt: skip
-    return template.render(report=report, pictures=pictures, diagram=diagram, moments=folded(report.moments), kinds=KINDS)
+    return template.render(
+        report=report,
+        pictures=[picture for picture in _pictures(report, plots) if picture[2]],
+        diagram=diagram,
+        moments=folded(report.moments),
+        kinds=KINDS,
+    )
+
+
+def _pictures(report: Report, plots: ModuleType) -> list[tuple[str, str, str]]:
+    """Title, note and SVG of each plot; the SVG is empty where there is nothing to draw."""
+    over_time = f"Mean absolute error per day, in {report.unit}; lines mark what the loop did."
+    distance = "Jensen-Shannon distance of each day over its threshold; blank while the monitor gathers its first week."
+    return [
+        ("Error over time", over_time, plots.error_over_time(report)),
+        ("Latency", "Of every request over HTTP, in milliseconds.", plots.latency_histogram(report)),
+        ("Drift per feature", distance, plots.drift_map(report)),
+        ("Error by " + " and ".join(report.group_names), f"Mean absolute error in {report.unit}.", plots.group_map(report)),
+    ]

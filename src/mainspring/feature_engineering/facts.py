@@ -236,9 +236,11 @@ def _reduce(column: Array, function: str) -> Any:
 def _non_null(column: Array) -> Array:
     if column.dtype == np.float64:
         present = column == column
-        return column if present.all() else column[present]
+        kept: Array = column if present.all() else column[present]
+        return kept
     if column.dtype == object:
-        return column[np.array([value is not None for value in column], dtype=bool)]
+        held: Array = column[np.array([value is not None for value in column], dtype=bool)]
+        return held
     return column
 
 

@@ -28,10 +28,8 @@ class LocalTime(NamedTuple):
 
 def local_time(instants: npt.NDArray[np.int64], zones: npt.NDArray[Any]) -> LocalTime:
     """Wall-clock fields of ``instants`` (microseconds UTC) in ``zones`` (IANA names or None), both of shape ``(n,)``."""
-    if len(instants) == 1:
-        offsets = np.array([_offset(int(instants[0]) // _STEP, zones[0])])
-    else:
-        offsets = _offsets(instants, zones)
+    one = len(instants) == 1
+    offsets = np.array([_offset(int(instants[0]) // _STEP, zones[0])]) if one else _offsets(instants, zones)
     wall = instants + offsets
     day = np.floor(wall / DAY)
     return LocalTime((wall - day * DAY) / HOUR, (day + _EPOCH_WEEKDAY) % 7, day)

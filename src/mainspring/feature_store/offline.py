@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from mainspring.columns import Array, from_arrow
-from mainspring.spec.evaluate import apply_functions
 from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME
 from mainspring.spec import Aggregate, Source, System, View
+from mainspring.spec.evaluate import apply_functions
 
 AS_OF = "_as_of"
 Files = Callable[[str], Sequence[str]]
@@ -64,14 +64,15 @@ class OfflineStore:
         with duckdb.connect(config=self._config) as connection:
             connection.register("questions", questions.append_column("_row", pa.array(np.arange(len(questions)))))
             default = "NULL" if label.otherwise is None else repr(float(label.otherwise))
+            matured = f"q.{AS_OF} + {label.matures_after_us}"
             sql = f"""
                 WITH found AS (
                     SELECT q._row, arg_max(f.{_name(label.column)}::DOUBLE, (f.{KNOWN_TIME}, f.{EVENT_ID})) AS value,
                            max(f.{KNOWN_TIME}) AS known_at
                     FROM questions q JOIN {self._scan(label.source)} f ON q.{_name(label.on)} = f.{_name(label.on)}
-                    WHERE f.{KNOWN_TIME} <= least({known_until}, q.{AS_OF} + {label.matures_after_us}) GROUP BY q._row)
+                    WHERE f.{KNOWN_TIME} <= least({known_until}, {matured}) GROUP BY q._row)
                 SELECT CASE WHEN found._row IS NOT NULL THEN value
-                            WHEN q.{AS_OF} + {label.matures_after_us} <= {known_until} THEN {default} END AS label, known_at AS label_known_at
+                            WHEN {matured} <= {known_until} THEN {default} END AS label, known_at AS label_known_at
                 FROM questions q LEFT JOIN found USING (_row) ORDER BY q._row"""
             return connection.sql(sql).to_arrow_table()
 

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from mainspring.errors import StorageError
 from mainspring.columns import Array, from_arrow
+from mainspring.errors import StorageError
 from mainspring.feature_engineering.facts import EventIds, State, ViewPlan
 from mainspring.feature_store.packing import pack, unpack
 from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME, Status, Type

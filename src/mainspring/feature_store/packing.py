@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 
-from mainspring.errors import StorageError
 from mainspring.columns import Array
+from mainspring.errors import StorageError
 from mainspring.feature_engineering.facts import Base, EventIds, Newest, State, Tally
 
 FORMAT = 1
@@ -84,5 +84,5 @@ def _columns(columns: Sequence[memoryview | list[Any]], kinds: str) -> list[Arra
             column[:] = values
             unpacked.append(column)
         else:
-            unpacked.append(np.frombuffer(values, dtype=kind))
+            unpacked.append(np.frombuffer(cast(memoryview, values), dtype=kind))
     return unpacked

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mainspring.clock import MINUTE, parse_instant
 
 Minutes = npt.NDArray[np.int64]
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
+_EPOCH = datetime(1970, 1, 1)
 _STEP = 15
 
 

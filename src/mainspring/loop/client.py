@@ -15,16 +15,23 @@ import numpy.typing as npt
 
 @dataclass(slots=True)
 class Answered:
-    """What a batch of requests came to: latencies in microseconds, counts by status, the bodies that were no 200."""
+    """What a batch of requests came to: latencies in microseconds, counts by status, the bodies that were no 200.
+
+    ``seconds`` is the time spent asking, ``explained`` how many asked for reasons.
+    """
 
     latencies_us: list[float] = field(default_factory=list)
     statuses: dict[int, int] = field(default_factory=dict)
     failures: list[tuple[int, bytes]] = field(default_factory=list)
+    seconds: float = 0.0
+    explained: int = 0
 
     def add(self, other: Answered) -> None:
         """Take in another batch's figures."""
         self.latencies_us += other.latencies_us
         self.failures += other.failures
+        self.seconds += other.seconds
+        self.explained += other.explained
         for status, count in other.statuses.items():
             self.statuses[status] = self.statuses.get(status, 0) + count
 
@@ -102,8 +109,9 @@ class Client:
     async def ask_all(self, requests: Iterable[bytes]) -> Answered:
         """Send every request, as fast as the connections allow, and wait for all answers."""
         answered = Answered()
-        queue = iter(requests)
+        queue, started = iter(requests), time.perf_counter()
         await asyncio.gather(*(self._drain(connection, queue, answered) for connection in self._connections))
+        answered.seconds = time.perf_counter() - started
         return answered
 
     async def _drain(self, connection: _Connection, queue: Iterator[bytes], answered: Answered) -> None:

@@ -27,6 +27,7 @@ from mainspring.spec import Source
 from mainspring.storage.event_log import EventLog
 
 CHUNK = HOUR
+EXPLAIN_EVERY = 50
 
 
 class Feed:
@@ -96,7 +97,9 @@ class Replayer:
                     await waiting
                     if following is not None:
                         waiting = loop.run_in_executor(ahead, self._take_in, *following)
-                    total.add(await self._client.ask_all(self._bodies(*chunk)))
+                    requests = list(self._bodies(*chunk))
+                    total.add(await self._client.ask_all(requests))
+                    total.explained += len(requests[::EXPLAIN_EVERY])
         return total
 
     def _take_in(self, start: int, end: int) -> None:
@@ -106,8 +109,9 @@ class Replayer:
 
     def _bodies(self, start: int, end: int) -> Iterator[bytes]:
         for _, table in self._requests.rows(start, end):
-            for body in request_bodies(self._request, table):
-                yield self._client.request(self._path, body)
+            for number, body in enumerate(request_bodies(self._request, table)):
+                explain = "true" if number % EXPLAIN_EVERY == 0 else "false"
+                yield self._client.request(f"{self._path}?explain={explain}", body)
 
 
 def request_bodies(source: Source, table: pa.Table) -> Iterator[bytes]:

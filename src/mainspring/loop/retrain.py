@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from mainspring.errors import RegistryError
 from mainspring.evaluation.baselines import Rows, Truth, predict_baselines
@@ -52,7 +53,7 @@ class Retrainer:
         champion = self._champion_scores(holdout)
         return judge(holdout.label, holdout.as_of, Candidate(score, low, high), champion, baselines, margin=margin)
 
-    def _champion_scores(self, holdout: Dataset) -> np.ndarray | None:  # type: ignore[type-arg]
+    def _champion_scores(self, holdout: Dataset) -> npt.NDArray[np.float64] | None:
         champion = self.registry.deployment(self.system.name).champion
         if champion is None:
             return None

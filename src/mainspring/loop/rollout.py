@@ -33,8 +33,8 @@ class Look:
     evidence: dict[str, Any]
 
 
-def look(rollout: Rollout, deployment: Deployment, labelled: pa.Table, now: int) -> Look:
-    """Judge the running rollout on the labelled predictions made since it began.
+def look(rollout: Rollout, deployment: Deployment, labelled: pa.Table, began: int, now: int) -> Look:
+    """Judge the running rollout at ``now`` on the labelled predictions made since it ``began``.
 
     ``labelled`` has ``score``, ``shadow_score``, ``variant``, ``version``, ``shadow_version``, ``answered_by``, ``label``.
     """
@@ -45,6 +45,8 @@ def look(rollout: Rollout, deployment: Deployment, labelled: pa.Table, now: int)
     n = len(challenger)
     evidence: dict[str, Any] = {"pairs": n, "share": deployment.share}
     if n < rollout.min_labels:
+        if now - began >= parse_duration(rollout.patience):
+            return Look("roll_back", f"too few labelled answers in {rollout.patience}: {n} of {rollout.min_labels}", evidence)
         return Look("insufficient", f"{n} of {rollout.min_labels} labelled answers", evidence)
     difference = challenger - champion
     bound = rollout.margin * float(champion.mean())
@@ -60,11 +62,13 @@ def look(rollout: Rollout, deployment: Deployment, labelled: pa.Table, now: int)
         "margin": bound,
     }
     shown = f"error {challenger.mean():.2f} against {champion.mean():.2f}, difference [{low:+.2f}, {high:+.2f}] over {n} pairs"
-    if low > 0:
-        return Look("roll_back", f"worse than the champion: {shown}", evidence)
+    if low > bound:
+        return Look("roll_back", f"worse by more than {rollout.margin:.0%}: {shown}", evidence)
     wait = parse_duration(rollout.shadow if deployment.stage == "shadow" else rollout.step)
     if high < bound and now - deployment.since >= wait:
         return Look("advance", f"not worse by {rollout.margin:.0%}: {shown}", evidence)
+    if now - began >= parse_duration(rollout.patience):
+        return Look("roll_back", f"undecided for {rollout.patience}: {shown}", evidence)
     return Look("hold", shown, evidence)
 
 

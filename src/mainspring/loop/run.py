@@ -7,7 +7,7 @@ call and goes on: events and requests that the records hold are not sent twice, 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -166,7 +166,7 @@ class Run:
         asked = {request.name: without(self.recording.tables[request.name], request.event_id, answered)}
         return Replayer(
             request,
-            f"/v1/{self.system.name}?explain=false",
+            f"/v1/{self.system.name}",
             Feed(sources, tables),
             Feed([request], asked),
             self._ingestor(),
@@ -210,7 +210,7 @@ class Run:
         version, gate = self.retrainer.train(self._dataset, now)
         self._decide(RETRAIN, version.id, reason=why)
         if gate.passed:
-            self._decide("shadow", version.id, reason=gate.reason)
+            self._decide("shadow", version.id, reason="scores every request unseen, beside the champion")
         self.progress.say(
             f"{format_instant(now)[:10]} {version.id} {'passed' if gate.passed else 'was refused by'} the gate: {gate.reason}"
         )
@@ -238,7 +238,7 @@ class Run:
         began = max(
             one.at for one in self.registry.decisions(self.system.name) if one.action == "shadow" and one.version == deployment.challenger
         )
-        seen = look(rollout, deployment, observer.labelled(began, now, now), now)
+        seen = look(rollout, deployment, observer.labelled(began, now, now), began, now)
         if seen.outcome == "roll_back":
             self._decide("roll_back", deployment.challenger, reason=seen.reason, evidence=seen.evidence)
         elif seen.outcome == "advance":
@@ -257,6 +257,8 @@ class Run:
         evidence = {
             "wall_seconds": wall_seconds,
             "requests": len(answered.latencies_us),
+            "asking_seconds": answered.seconds,
+            "explained": answered.explained,
             "statuses": {str(status): count for status, count in answered.statuses.items()},
             "server_cpu_seconds": server.cpu_seconds(),
             "peak_memory_bytes": peak_memory_bytes() + server.peak_memory_bytes(),
@@ -276,5 +278,7 @@ class Run:
     def _decided(self, action: str) -> bool:
         return any(decision.action == action for decision in self.registry.decisions(self.system.name))
 
-    def _decide(self, action: str, version: str = "", *, reason: str, evidence: dict[str, object] | None = None, by: str = "loop") -> None:
+    def _decide(
+        self, action: str, version: str = "", *, reason: str, evidence: Mapping[str, object] | None = None, by: str = "loop"
+    ) -> None:
         self.registry.decide(self.system.name, action, version, at=self.clock.now(), by=by, reason=reason, evidence=evidence or {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mainspring.clock import format_instant, parse_duration
-from mainspring.model_registry.registry import Decision
+from mainspring.model_registry.deployment import Decision
 from mainspring.monitoring.reading import Reading
 from mainspring.spec import System
 

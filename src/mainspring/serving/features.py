@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mainspring.errors import RequestError
-from mainspring.spec.evaluate import apply_functions
 from mainspring.feature_store.online import OnlineStore, as_columns
 from mainspring.schema import Field, Schema, Status
 from mainspring.spec import Aggregate, Column, System
+from mainspring.spec.evaluate import apply_functions
 
 
 class FeatureRow(NamedTuple):

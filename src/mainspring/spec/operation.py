@@ -69,8 +69,9 @@ class Rollout:
 
     The gate compares challenger and champion on the same held-out rows. Then the challenger answers in shadow for at least
     ``shadow``, and to each share of ``steps``, sticky by the request column ``unit``; a step lasts at least ``step`` and
-    ``min_labels`` matured answers. It goes on when the challenger is shown not worse by more than ``margin`` (relative)
-    and back when it is shown worse, both at error probability ``alpha`` however often one looks.
+    ``min_labels`` matured answers. It goes on when the challenger is shown not to be worse by ``margin`` (relative) and back
+    when it is shown to be, both at error probability ``alpha`` however often one looks; what is undecided after ``patience``
+    goes back too. After a retraining the next waits ``cooldown``.
     """
 
     unit: str
@@ -80,6 +81,7 @@ class Rollout:
     min_labels: int = 200
     margin: float = 0.02
     alpha: float = 0.05
+    patience: str = "10d"
     cooldown: str = "7d"
 
     def __post_init__(self) -> None:
@@ -88,5 +90,5 @@ class Rollout:
             raise DeclarationError(f"Rollout: steps {tuple(self.steps)} must rise from above 0 to exactly 1.0.")
         if not 0 < self.alpha < 0.5 or self.margin <= 0 or self.min_labels < 1:
             raise DeclarationError("Rollout: needs 0 < alpha < 0.5, margin > 0 and min_labels >= 1.")
-        for duration in (self.shadow, self.step, self.cooldown):
+        for duration in (self.shadow, self.step, self.patience, self.cooldown):
             parse_duration(duration)

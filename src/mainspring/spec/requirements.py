@@ -22,8 +22,13 @@ class Quality:
         if self.low is None and self.high is None:
             raise DeclarationError(f"Quality '{self.metric}': give a lower or an upper bound.")
 
+    @property
+    def subject(self) -> str:
+        """What is bounded: ``mae`` or ``mae / route_median``."""
+        return self.metric if self.of is None else f"{self.metric} / {self.of}"
+
     def __str__(self) -> str:
-        subject = self.metric if self.of is None else f"{self.metric} / {self.of}"
+        subject = self.subject
         if self.low is None:
             return f"{subject} <= {self.high:g}"
         return f"{subject} >= {self.low:g}" if self.high is None else f"{subject} in [{self.low:g}, {self.high:g}]"

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mainspring.clock import format_instant
-from mainspring.errors import TrainingError
 from mainspring.columns import from_arrow
+from mainspring.errors import TrainingError
 from mainspring.feature_store.offline import AS_OF, OfflineStore
 from mainspring.schema import EVENT_TIME
 from mainspring.spec import System

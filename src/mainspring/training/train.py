@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mainspring.errors import TrainingError
 from mainspring.columns import Array
+from mainspring.errors import TrainingError
 from mainspring.model_registry.registry import Registry, Version
 from mainspring.models.adapters.lightgbm import Booster
 from mainspring.models.baselines import GroupMedians, LinearLine
@@ -50,7 +50,8 @@ def split(system: System, dataset: Dataset) -> tuple[Dataset, Dataset]:
     for side, part in (("training", earlier), ("holdout", later)):
         if len(part) < MIN_ROWS:
             raise TrainingError(
-                f"System '{system.name}': {len(part)} {side} rows, {MIN_ROWS} are needed. Ingest more history or shorten LightGBM(holdout=...)."
+                f"System '{system.name}': {len(part)} {side} rows, {MIN_ROWS} are needed. "
+                "Ingest more history or shorten LightGBM(holdout=...)."
             )
     return earlier, later
 
@@ -128,8 +129,13 @@ def register(
 def load_baselines(system: System, registry: Registry, version: Version) -> dict[str, FittedBaseline]:
     """The baselines that were fitted and registered with a version."""
     bodies = json.loads(registry.artifact(version, "baselines.json"))
-    kinds = {LinearRule: LinearLine, GroupMedian: GroupMedians}
-    return {one.name: kinds[type(one)].from_dict(bodies[one.name]) for one in system.baselines if type(one) in kinds}
+    fitted: dict[str, FittedBaseline] = {}
+    for one in system.baselines:
+        if isinstance(one, LinearRule):
+            fitted[one.name] = LinearLine.from_dict(bodies[one.name])
+        elif isinstance(one, GroupMedian):
+            fitted[one.name] = GroupMedians.from_dict(bodies[one.name])
+    return fitted
 
 
 def numeric(column: Array) -> npt.NDArray[np.float64]:

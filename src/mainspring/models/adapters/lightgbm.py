@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,10 +29,10 @@ class Booster:
     def __init__(self, model: Any, names: Sequence[str]) -> None:
         self._model = model
         self.names = tuple(names)
-        self._fast = _SingleRow(model, len(self.names))
+        self._fast: _SingleRow | None = _SingleRow(model, len(self.names))
         if not _agrees(self):
             self._fast.close()
-            self._fast = None  # type: ignore[assignment]
+            self._fast = None
 
     @classmethod
     def fit(
@@ -120,15 +121,14 @@ class _SingleRow:
     """LightGBM's single-row interface with everything prepared but the row."""
 
     def __init__(self, model: Any, width: int) -> None:
-        from lightgbm.basic import _LIB, _safe_call
-
-        self._library, self._check = _LIB, _safe_call
+        basic = importlib.import_module("lightgbm.basic")
+        self._library, self._check = basic._LIB, basic._safe_call
         self._config = ctypes.c_void_p()
         self._result = np.zeros(1, dtype=np.float64)
         self._length = ctypes.c_int64(0)
         self._pointer = self._result.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
         self._check(
-            _LIB.LGBM_BoosterPredictForMatSingleRowFastInit(
+            self._library.LGBM_BoosterPredictForMatSingleRowFastInit(
                 model._handle, _NORMAL, 0, -1, _FLOAT64, ctypes.c_int32(width), b"num_threads=1", ctypes.byref(self._config)
             )
         )
@@ -153,7 +153,7 @@ def _agrees(booster: Booster) -> bool:
     thresholds = [_thresholds(tree["tree_structure"]) for tree in booster._model.dump_model(num_iteration=2)["tree_info"]]
     for row, (column, value) in enumerate([one for tree in thresholds for one in tree][: _CHECKED_ROWS - 1]):
         x[row + 1, column] = value
-    return [booster.predict_row(np.ascontiguousarray(row)) for row in x] == booster.predict(x).tolist()
+    return bool([booster.predict_row(np.ascontiguousarray(row)) for row in x] == booster.predict(x).tolist())
 
 
 def _thresholds(node: dict[str, Any]) -> list[tuple[int, float]]:

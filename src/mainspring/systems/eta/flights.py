@@ -75,7 +75,7 @@ def _airports(folder: Path) -> dict[str, tuple[float, float, str]]:
 
 
 def _trips(flights: pa.Table, airports: dict[str, tuple[float, float, str]]) -> tuple[pa.Table, pa.Table]:
-    origin, destination = (np.array(flights.column(name).to_pylist(), dtype=object) for name in ("origin", "dest"))
+    destination = np.array(flights.column("dest").to_pylist(), dtype=object)
     days = _days(flights) * 1440
     planned = to_instants(days + _minutes(flights, "sched_dep_time"), NEW_YORK)
     delay = _floats(flights, "dep_delay")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mainspring as ms
+from mainspring.spec import Feature
 from mainspring.systems.eta import features as f
 from mainspring.systems.eta.sources import arrivals, places, trips, vehicles, weather
 
@@ -28,7 +29,7 @@ distance_rule = ms.LinearRule("distance_rule", on="trip_km")
 route_median = ms.GroupMedian("route_median", by=("origin", "destination"))
 recent_ratio = ms.RecentRatio("recent_ratio", base=route_median, band="haul", window="7d", delay="1d")
 
-FEATURES = [
+FEATURES: list[Feature] = [
     *(trips[name] for name in ("origin", "destination", "carrier", "distance_km", "planned_minutes", "departure_delay")),
     *(f.local_clock, f.local_hour, f.planned_hour, f.weekday, f.holiday, f.trip_km),
     *(origin_weather.last(column, max_age="4h") for column in ("wind_from_deg", "wind_speed_ms", "visibility_km")),
@@ -59,17 +60,7 @@ ONLY_FOR_OTHERS = [
 ]
 
 WATCHED = [
-    *(
-        "origin",
-        "destination",
-        "carrier",
-        "distance_km",
-        "planned_minutes",
-        "departure_delay",
-        "local_hour",
-        "weekday",
-        "craft__seats_last",
-    ),
+    *("origin", "destination", "carrier", "distance_km", "planned_minutes", "departure_delay", "local_hour", "craft__seats_last"),
     *("vehicle__over_plan_last", "route__minutes_mean", "origin_trips__count_1h", "origin__count_2h", "origin__ground_minutes_mean_90m"),
     *("destination__pace_mean_12h", "network__over_plan_mean_2h", "service__over_plan_mean_21d", "route_part__over_plan_mean_14d"),
 ]

@@ -1,0 +1,68 @@
+# Every target does its own set-up: Python 3.11 or newer, pip and make are enough; uv is used where it is installed.
+VENV   := .venv
+BIN    := $(VENV)/bin
+PYTHON ?= python3
+UV     := $(shell command -v uv 2>/dev/null)
+STAMP  := $(VENV)/.mainspring
+
+.PHONY: help setup demo test test-long check docs bench clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+%?:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(STAMP)-demo  ## .venv with the package and what the demo needs, leaves .venv/bin/mainspring
+
+demo: $(STAMP)-demo  ## the whole loop on real flights, with a report at the end
+	$(BIN)/mainspring run eta
+
+test: $(STAMP)-dev  ## every test but the long ones
+	$(BIN)/python -m pytest -n 2
+
+test-long: $(STAMP)-dev  ## the long suites
+	$(BIN)/python -m pytest -m long
+
+check: $(STAMP)-dev  ## format, lint, types, floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(STAMP)-dev  ## hold the documentation against the code
+	$(BIN)/python -m pytest tests/test_docs.py
+
+bench: $(STAMP)-demo  ## every benchmark; QUICK=1 for a short one
+	@for area in $(basename $(notdir $(wildcard benchmarks/bench_*.py))); do $(BIN)/python benchmarks/$$area.py || exit 1; done
+
+bench-%: $(STAMP)-demo  ## one benchmark: make bench-serving
+	$(BIN)/python benchmarks/bench_$*.py
+
+clean:  ## remove what was installed and what was built
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/python:
+ifdef UV
+	uv venv --quiet --python $(PYTHON) $(VENV)
+else
+	$(PYTHON) -m venv $(VENV)
+endif
+
+$(STAMP)-demo: requirements/demo.txt pyproject.toml | $(VENV)/bin/python
+	@echo "Setting up $(VENV) for the demo"
+ifdef UV
+	@VIRTUAL_ENV=$(VENV) uv pip install --quiet -r requirements/demo.txt
+	@VIRTUAL_ENV=$(VENV) uv pip install --quiet --no-deps -e .
+else
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/demo.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+endif
+	@touch $@
+
+$(STAMP)-dev: requirements/dev.txt $(STAMP)-demo
+	@echo "Setting up $(VENV) for tests and checks"
+ifdef UV
+	@VIRTUAL_ENV=$(VENV) uv pip install --quiet -r requirements/dev.txt
+else
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+endif
+	@touch $@

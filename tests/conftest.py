@@ -1,0 +1,20 @@
+"""What tests share: the folder of real data sets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data sets; the test is skipped where there is none, and fails where one is required."""
+    named = os.environ.get("MAINSPRING_DATA", "")
+    if named and Path(named).is_dir():
+        return Path(named)
+    reason = "MAINSPRING_DATA names no folder of real data sets"
+    if os.environ.get("MAINSPRING_DATA_REQUIRED"):
+        pytest.fail(reason)
+    pytest.skip(reason)
