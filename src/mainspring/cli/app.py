@@ -168,9 +168,8 @@ def models(system: str, workspace: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(rows))
         return
     for row in rows:
-        click.echo(
-            f"{row['id']:<16} {row['at']}  MAE {row['mae']:8.3f}  {row['seconds']:6.1f} s  {row['bytes'] / 1e6:5.2f} MB  {row['state']}  {row['note']}"
-        )
+        cost = f"{row['seconds']:6.1f} s  {row['bytes'] / 1e6:5.2f} MB"
+        click.echo(f"{row['id']:<16} {row['at']}  MAE {row['mae']:8.3f}  {cost}  {row['state']}  {row['note']}")
 
 
 def _model_row(version: Any, live: Any) -> dict[str, Any]:

@@ -342,7 +342,7 @@ def _groups(evidence: _Evidence, by: Sequence[str]) -> list[Group]:
 def _drift(evidence: _Evidence) -> dict[str, Series]:
     """The drift monitor's readings, had again from the prediction log: monitors are derived state."""
     log = EventLog(evidence.workspace.events)
-    observer = Observer(evidence.system, PredictionLog(evidence.workspace.predictions), log, log.end)
+    observer = Observer(evidence.system, PredictionLog(evidence.workspace.predictions), log, _first(evidence.predictions))
     observer.refresh()
     watch = Watch(evidence.system, 1.0)
     drift: dict[str, list[tuple[int, float, float | None]]] = {}

@@ -11,6 +11,7 @@ from mainspring.monitoring.errors import ErrorMonitor
 from mainspring.monitoring.labels import match
 from mainspring.monitoring.reading import Reading
 from mainspring.monitoring.windows import feature_arrays
+from mainspring.schema import ENVELOPE, KNOWN_TIME
 from mainspring.spec import System
 from mainspring.storage.event_log import EventLog
 from mainspring.storage.prediction_log import PredictionLog
@@ -19,11 +20,13 @@ from mainspring.storage.prediction_log import PredictionLog
 class Observer:
     """Predictions of one System with their labels, kept up to date from the prediction log and the event log."""
 
-    def __init__(self, system: System, predictions: PredictionLog, log: EventLog, since_offset: int) -> None:
+    def __init__(self, system: System, predictions: PredictionLog, log: EventLog, since: int) -> None:
+        """``since`` is an instant: labels known before it are left out."""
         self._system = system
         self._predictions = predictions
         self._log = log
-        self._offset = since_offset
+        self._since = since
+        self._offset = 0
         self._cursor: dict[str, int] = {}
         self._made: list[pa.Table] = []
         self._facts: list[pa.Table] = []
@@ -33,18 +36,18 @@ class Observer:
         table, self._cursor = self._predictions.read(self._cursor)
         if len(table):
             self._made.append(table)
-        batches = [frame.batch for frame in self._log.read(self._offset) if frame.source == self._system.label.source.name]
-        self._offset = self._log.end
-        if batches:
-            self._facts.append(pa.Table.from_batches(batches))
+        label = self._system.label
+        for frame in self._log.read(self._offset):
+            self._offset = frame.end
+            if frame.source == label.source.name:
+                facts = pa.Table.from_batches([frame.batch]).select(list(dict.fromkeys((label.on, label.column, *ENVELOPE))))
+                self._facts.append(facts.filter(pc.greater_equal(facts.column(KNOWN_TIME), self._since)))
 
     def predictions(self, start: int, end: int) -> pa.Table:
         """Predictions with ``start <= as_of < end``."""
         if not self._made:
             return pa.table({"as_of": pa.array([], pa.int64())})
-        table = pa.concat_tables(self._made, promote_options="default")
-        as_of = table.column("as_of")
-        return table.filter(pc.and_(pc.greater_equal(as_of, start), pc.less(as_of, end)))
+        return pa.concat_tables([_between(table, "as_of", start, end) for table in self._made], promote_options="default")
 
     def labelled(self, start: int, end: int, now: int) -> pa.Table:
         """Those predictions whose label was known by ``now``, with columns ``label`` and ``label_known_at``."""
@@ -52,7 +55,19 @@ class Observer:
         if not len(made) or not self._facts:
             return made.slice(0, 0).append_column("label", pa.array([], pa.float64()))
         label = self._system.label
-        return match(made, pa.concat_tables(self._facts), on=label.on, column=label.column, now=now)
+        facts = pa.concat_tables([_between(facts, KNOWN_TIME, start, now + 1) for facts in self._facts])
+        return match(made, facts, on=label.on, column=label.column, now=now)
+
+
+def _between(table: pa.Table, column: str, start: int, end: int) -> pa.Table:
+    """Rows with ``start <= column < end``; a table that lies outside altogether is not looked through."""
+    extent = pc.min_max(table.column(column)).as_py()
+    if not len(table) or extent["max"] < start or extent["min"] >= end:
+        return table.slice(0, 0)
+    if start <= extent["min"] and extent["max"] < end:
+        return table
+    values = table.column(column)
+    return table.filter(pc.and_(pc.greater_equal(values, start), pc.less(values, end)))
 
 
 class Watch:

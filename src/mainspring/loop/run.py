@@ -138,7 +138,7 @@ class Run:
 
     def _replay(self, server: ServerProcess) -> Answered:
         start, end = self.recording.history_until, self.recording.end
-        observer = Observer(self.system, PredictionLog(self.workspace.predictions), self.log, 0)
+        observer = Observer(self.system, PredictionLog(self.workspace.predictions), self.log, start)
         observer.refresh()
         watch = Watch(self.system, self._expected_error())
         done = self._answered_until(observer, start, end)
