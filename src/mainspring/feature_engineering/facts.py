@@ -62,23 +62,37 @@ class Base:
 
 
 class EventIds:
-    """The ids of a state's facts, packed until someone asks: reading needs only their order."""
+    """The ids of a state's facts as MessagePack values one after another, read only when someone must: rarely."""
 
-    def __init__(self, ids: Sequence[str | int] | None = None, packed: bytes | memoryview = b"") -> None:
-        self._ids = ids
-        self._packed = packed
+    def __init__(self, count: int, packed: bytes | memoryview) -> None:
+        self.count = count
+        self.packed = packed
+
+    @classmethod
+    def of(cls, ids: Sequence[str | int]) -> EventIds:
+        """The ids, packed."""
+        return cls(len(ids), b"".join(map(_encode_id, ids)))
 
     @property
-    def ids(self) -> Sequence[str | int]:
+    def ids(self) -> list[str | int]:
         """One id per fact."""
-        if self._ids is None:
-            self._ids = msgspec.msgpack.decode(self._packed)
-        return self._ids
+        header = b"\xdd" + self.count.to_bytes(4, "big")
+        decoded: list[str | int] = msgspec.msgpack.decode(header + bytes(self.packed))
+        return decoded
 
-    @property
-    def packed(self) -> bytes | memoryview:
-        """The ids as MessagePack."""
-        return self._packed if self._ids is None else msgspec.msgpack.encode(list(self._ids))
+    def __add__(self, other: EventIds) -> EventIds:
+        return EventIds(self.count + other.count, bytes(self.packed) + bytes(other.packed))
+
+    def may_share(self, other: EventIds) -> bool:
+        """Whether an id of ``other`` may be among these; False is certain."""
+        if other.count > _FEW:
+            return not set(self.ids).isdisjoint(other.ids)
+        held = bytes(self.packed)
+        return any(_encode_id(one) in held for one in other.ids)
+
+
+_FEW = 64
+_encode_id = msgspec.msgpack.Encoder().encode
 
 
 @dataclass(slots=True)
@@ -129,20 +143,14 @@ class ViewPlan:
         """The state of a key without facts."""
         times = np.empty(0, dtype=np.int64)
         columns = [np.empty(0, dtype=np.float64 if type_ == Type.FLOAT else object) for type_ in self.types]
-        return State(times, times, EventIds([]), columns, Base(tallies=[Tally() for _ in self.columns]))
+        return State(times, times, EventIds(0, b""), columns, Base(tallies=[Tally() for _ in self.columns]))
 
     def insert(self, state: State, added: State) -> State:
         """The state with more facts, in any order; repeated facts count once, and what no window reaches is folded."""
-        joined = State(
-            np.concatenate([state.event_times, added.event_times]),
-            np.concatenate([state.known_times, added.known_times]),
-            EventIds([*state.event_ids.ids, *added.event_ids.ids]),
-            [np.concatenate(pair) for pair in zip(state.columns, added.columns, strict=True)],
-            state.base,
-            state.irregular,
-        )
-        ordered = _sorted(joined, len(state))
-        return self._fold(ordered)
+        fresh = _sorted(added)
+        if len(state) and (fresh.event_times[0] <= state.event_times[-1] or state.event_ids.may_share(fresh.event_ids)):
+            return self._fold(_sorted(_joined(state, fresh)))
+        return self._fold(_joined(state, fresh))
 
     def read(self, state: State, as_of: int) -> list[tuple[Any, Status]]:
         """Value and status of every aggregate at ``as_of``, as known then."""
@@ -182,27 +190,21 @@ class ViewPlan:
         return (None, Status.NULL) if value is None or value != value else (value, Status.PRESENT)
 
     def _fold(self, state: State) -> State:
-        if not len(state):
-            return state
+        """Move to the base what no window can reach any more, once that is a quarter of the state."""
         horizon = int(state.event_times[-1]) - self.retention
         cut = int(state.event_times.searchsorted(horizon, "left"))
-        if not cut:
+        if cut * 4 < len(state):
             return state
-        old = State(
-            state.event_times[:cut],
-            state.known_times[:cut],
-            EventIds(state.event_ids.ids[:cut]),
-            [c[:cut] for c in state.columns],
-            state.base,
-        )
+        ids = state.event_ids.ids
+        old = State(state.event_times[:cut], state.known_times[:cut], EventIds.of(ids[:cut]), [c[:cut] for c in state.columns], state.base)
         if state.irregular:
             old = _visible(old, int(max(old.known_times.max(), horizon)), False)
         tallies = [tally(column).merge(below) for column, below in zip(old.columns, state.base.tallies, strict=True)]
         last = Newest(int(old.event_times[-1]), int(old.known_times[-1]), old.event_ids.ids[-1], tuple(_plain(c[-1]) for c in old.columns))
         newest = last if state.base.newest is None or state.base.newest[:3] < last[:3] else state.base.newest
-        base = Base(state.base.count + len(old), tallies, newest)
         rest = [column[cut:] for column in state.columns]
-        kept = State(state.event_times[cut:], state.known_times[cut:], EventIds(state.event_ids.ids[cut:]), rest, base)
+        base = Base(state.base.count + len(old), tallies, newest)
+        kept = State(state.event_times[cut:], state.known_times[cut:], EventIds.of(ids[cut:]), rest, base)
         kept.irregular = state.irregular and _is_irregular(kept)
         return kept
 
@@ -249,21 +251,30 @@ def _plain(value: Any) -> Any:
     return None if plain is None or plain != plain else plain
 
 
-def _sorted(state: State, settled: int) -> State:
-    """Winning order without exact repetitions; ``settled`` facts at the front are known to be in it."""
-    times, ids = state.event_times, state.event_ids.ids
-    appended = settled + 1 == len(times) and (settled == 0 or times[-1] > times[-2])
-    repeated = len(set(ids)) != len(ids)
-    state.irregular = state.irregular or repeated or bool((state.known_times[settled:] > times[settled:]).any())
-    if appended and not repeated:
+def _joined(state: State, added: State) -> State:
+    return State(
+        np.concatenate([state.event_times, added.event_times]),
+        np.concatenate([state.known_times, added.known_times]),
+        state.event_ids + added.event_ids,
+        [np.concatenate(pair) for pair in zip(state.columns, added.columns, strict=True)],
+        state.base,
+        state.irregular or added.irregular,
+    )
+
+
+def _sorted(state: State) -> State:
+    """The facts in winning order, without exact repetitions."""
+    state.irregular = _is_irregular(state)
+    if len(state) < 2:
         return state
-    order = np.lexsort((state.known_times, times))
-    tied = (np.diff(times[order]) == 0) & (np.diff(state.known_times[order]) == 0)
+    times, known, ids = state.event_times, state.known_times, state.event_ids.ids
+    order = np.lexsort((known, times))
+    tied = (np.diff(times[order]) == 0) & (np.diff(known[order]) == 0)
     if tied.any():
-        order = np.array(sorted(range(len(times)), key=lambda row: (times[row], state.known_times[row], ids[row])))
-    if repeated:
-        first = {(ids[row], int(times[row]), int(state.known_times[row])): row for row in reversed(order.tolist())}
-        order = np.array([row for row in order.tolist() if first[ids[row], int(times[row]), int(state.known_times[row])] == row])
+        order = np.array(sorted(range(len(times)), key=lambda row: (times[row], known[row], ids[row])))
+    if len(set(ids)) != len(ids):
+        first = {(ids[row], int(times[row]), int(known[row])): row for row in reversed(order.tolist())}
+        order = np.array([row for row in order.tolist() if first[ids[row], int(times[row]), int(known[row])] == row])
     return _take(state, order)
 
 
@@ -281,11 +292,13 @@ def _visible(state: State, as_of: int, inclusive: bool) -> State:
 
 
 def _is_irregular(state: State) -> bool:
-    return bool((state.known_times > state.event_times).any()) or len(set(state.event_ids.ids)) != len(state)
+    if (state.known_times > state.event_times).any():
+        return True
+    return len(state) > 1 and len(set(state.event_ids.ids)) != len(state)
 
 
 def _take(state: State, rows: Array) -> State:
     columns = [column[rows] for column in state.columns]
     ids = state.event_ids.ids
-    taken = EventIds([ids[row] for row in rows.tolist()])
+    taken = EventIds.of([ids[row] for row in rows.tolist()])
     return State(state.event_times[rows], state.known_times[rows], taken, columns, state.base, state.irregular)

@@ -133,7 +133,7 @@ def _grouped(plan: ViewPlan, batch: pa.RecordBatch) -> Iterator[tuple[bytes, Sta
     base = plan.empty().base
     for key, chosen in rows.items():
         taken = [column[chosen] for column in columns]
-        yield _key(key), State(event_times[chosen], known_times[chosen], EventIds([event_ids[row] for row in chosen]), taken, base)
+        yield _key(key), State(event_times[chosen], known_times[chosen], EventIds.of([event_ids[row] for row in chosen]), taken, base)
 
 
 def _storable(column: Array, type_: Type) -> Array:

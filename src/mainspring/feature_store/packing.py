@@ -69,7 +69,7 @@ def unpack(row: bytes) -> State:
     return State(
         np.frombuffer(held.event_times, dtype=np.int64),
         np.frombuffer(held.known_times, dtype=np.int64),
-        EventIds(packed=held.event_ids),
+        EventIds(len(held.event_times) // 8, held.event_ids),
         _columns(held.columns, held.kinds),
         Base(held.count, [Tally(*tally) for tally in held.tallies], newest),
         held.irregular,

@@ -26,6 +26,7 @@ from mainspring.storage.workspace import Workspace
 
 _log = logging.getLogger(__name__)
 POLL_SECONDS = 0.05
+SEGMENT_ROWS = 5_000
 
 
 class Backend:
@@ -71,7 +72,8 @@ def opened(workspace: Workspace, *, stream: bool) -> Iterator[Backend]:
     system = load_system(registry)
     log, store = EventLog(workspace.events), LmdbKeyValue(workspace.online)
     online = OnlineStore(system, store)
-    writer = PredictionWriter(workspace.predictions, PredictionColumns(system.request.columns, feature_schema(system)))
+    columns = PredictionColumns(system.request.columns, feature_schema(system))
+    writer = PredictionWriter(workspace.predictions, columns, rotate_rows=SEGMENT_ROWS)
     sources = {source.name: source for source in (system.request, *system.sources)}
     ingestor = Ingestor(log, sources, Quarantine(workspace.quarantine))
     stop = threading.Event()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import hashlib
 import importlib
 import inspect
@@ -29,6 +30,7 @@ _NOUNS: dict[str, type[Any]] = {
 }
 
 
+@functools.cache
 def code_hash(function: Any) -> str:
     """First 16 hex digits of the SHA-256 of a function's syntax tree, so that comments and layout do not count."""
     try:
