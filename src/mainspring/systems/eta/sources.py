@@ -133,12 +133,3 @@ places = ms.Source(
     ranges={"latitude": (-90, 90), "longitude": (-180, 180)},
     description="An airport, a taxi zone",
 )
-vehicles = ms.Source(
-    "vehicles",
-    {"vehicle": str, "effective_at": datetime, "model": str | None, "built": float | None, "seats": float | None},
-    event_time="effective_at",
-    event_id="vehicle",
-    kind="table",
-    ranges={"built": (1900, 2100), "seats": (1, 1_000)},
-    description="An aircraft, a car",
-)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mainspring as ms
 from mainspring.spec import Feature
 from mainspring.systems.eta import features as f
-from mainspring.systems.eta.sources import arrivals, places, trips, vehicles, weather
+from mainspring.systems.eta.sources import arrivals, places, trips, weather
 
 route = arrivals.per("origin", "destination", name="route")
 route_carrier = arrivals.per("origin", "destination", "carrier", name="route_carrier")
@@ -23,7 +23,6 @@ origin_trips = trips.per("origin", name="origin_trips")
 origin_weather = weather.per("place", on="origin", name="weather")
 origin_place = places.per("place", on="origin", name="origin_place", required=True)
 destination_place = places.per("place", on="destination", name="destination_place", required=True)
-craft = vehicles.per("vehicle", name="craft")
 
 distance_rule = ms.LinearRule("distance_rule", on="trip_km")
 route_median = ms.GroupMedian("route_median", by=("origin", "destination"))
@@ -34,12 +33,11 @@ FEATURES: list[Feature] = [
     *(f.local_clock, f.local_hour, f.planned_hour, f.weekday, f.holiday, f.trip_km),
     *(origin_weather.last(column, max_age="4h") for column in ("wind_from_deg", "wind_speed_ms", "visibility_km")),
     *(origin_weather.mean("precipitation_mm", "3h"), f.wind_north, f.wind_east),
-    *(destination_place.last("latitude"), destination_place.last("longitude"), origin_place.last("latitude")),
-    *(craft.last("seats"), vehicle.last("over_plan", max_age="1d")),
+    *(origin_place.last("latitude"), destination_place.last("latitude"), vehicle.last("over_plan", max_age="1d")),
     *(route.count("7d"), route.mean("minutes", "7d"), route.mean("minutes"), route.last("minutes"), route.mean("distance_km")),
-    *(route_carrier.mean("over_plan", "1d"), route_part.mean("over_plan", "14d"), route_part.mean("ground_minutes", "14d")),
-    *(route_part.mean("minutes"), pair.mean("minutes"), pair.mean("distance_km"), service.mean("over_plan", "21d")),
-    *(origin_trips.count("30m"), origin_trips.count("1h"), origin_trips.count("3h"), origin_trips.count("1d")),
+    *(route_carrier.mean("over_plan", "1d"), route_part.mean("over_plan", "14d"), route_part.mean("minutes")),
+    *(pair.mean("minutes"), pair.mean("distance_km"), service.mean("over_plan", "21d")),
+    *(origin_trips.count("1h"), origin_trips.count("3h"), origin_trips.count("1d")),
     *(origin.count("2h"), origin.count("1d"), origin.mean("ground_minutes", "90m"), f.under_way),
     *(origin_part.mean("ground_minutes", "28d"), origin_part.mean("pace"), destination_part.mean("pace")),
     *(destination.mean("pace", "12h"), destination.mean("pace", "14d"), f.destination_air),
@@ -48,21 +46,14 @@ FEATURES: list[Feature] = [
 ]
 
 ONLY_FOR_OTHERS = [
-    *(
-        "local_clock",
-        "weather__wind_from_deg_last",
-        "weather__wind_speed_ms_last",
-        "route__count_7d",
-        "origin_trips__count_1d",
-        "origin__count_1d",
-    ),
-    *("destination__pace_mean_14d", "area__pace_mean_14d", "origin_place__latitude_last"),
+    *("distance_km", "local_clock", "weather__wind_from_deg_last", "weather__wind_speed_ms_last", "route__distance_km_mean"),
+    *("pair__distance_km_mean", "origin_trips__count_1d", "origin__count_1d", "destination__pace_mean_12h", "destination__pace_mean_14d"),
+    *("area__pace_mean_6h", "area__pace_mean_14d", "typical_pace", "origin_place__latitude_last", "destination_place__latitude_last"),
 ]
 
 WATCHED = [
-    *("origin", "destination", "carrier", "distance_km", "planned_minutes", "departure_delay", "local_hour", "craft__seats_last"),
-    *("vehicle__over_plan_last", "route__minutes_mean", "origin_trips__count_1h", "origin__count_2h", "origin__ground_minutes_mean_90m"),
-    *("destination__pace_mean_12h", "network__over_plan_mean_2h", "service__over_plan_mean_21d", "route_part__over_plan_mean_14d"),
+    *("origin", "destination", "carrier", "distance_km", "planned_minutes", "departure_delay", "local_hour"),
+    *("vehicle__over_plan_last", "origin_trips__count_1h", "origin__count_2h", "service__over_plan_mean_21d"),
 ]
 
 system = ms.System(
@@ -87,11 +78,11 @@ system = ms.System(
     label=ms.Label(arrivals, "minutes", on="trip_id", matures_after="1d"),
     model=ms.LightGBM(
         objective="regression_l1",
-        trees=150,
+        trees=120,
         leaves=63,
-        learning_rate=0.1,
+        learning_rate=0.12,
         min_leaf_rows=100,
-        feature_fraction=0.7,
+        feature_fraction=0.5,
         offset="planned_minutes",
         interval=(0.1, 0.9),
         holdout="14d",

@@ -108,7 +108,6 @@ def _tables(
             "visibility_km",
         ),
         "places": places,
-        "vehicles": _empty("vehicle", "effective_at", "model", "built", "seats"),
     }
 
 
@@ -117,7 +116,6 @@ def _zone(rows: pa.Table, name: str) -> pa.ChunkedArray:
 
 
 def _empty(*names: str) -> pa.Table:
-    texts = ("observation_id", "place", "vehicle", "model")
-    instants = ("observed_at", "effective_at")
+    texts, instants = ("observation_id", "place"), ("observed_at",)
     types = {name: pa.string() if name in texts else pa.int64() if name in instants else pa.float64() for name in names}
     return pa.table({name: pa.array([], type_) for name, type_ in types.items()})
