@@ -37,7 +37,7 @@ class ServerProcess:
         try:
             self.port = int(json.loads(line)["port"])
         except (ValueError, KeyError, TypeError) as error:
-            self._process.wait(5)
+            self.stop()
             raise ServingError(f"The gateway did not start. Its last words are in {self._log}: {self._tail()}") from error
         self._wait()
 
@@ -79,14 +79,16 @@ class ServerProcess:
 
     def stop(self) -> None:
         """Ask it to finish what it is doing and end; kill it after 10 s."""
-        if self._process.poll() is not None:
-            return
-        self._process.send_signal(signal.SIGTERM)
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_SECONDS

@@ -1,0 +1,159 @@
+"""The whole loop, small: what it must show, and that it can be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from small_run import small_recording, small_run
+
+from mainspring.design.draw import svg
+from mainspring.design.evidence import build_report
+from mainspring.design.report import Report, to_json
+from mainspring.design.report_html import html
+from mainspring.feature_store.online import OnlineStore
+from mainspring.loop.replay import logged_ids
+from mainspring.model_registry.registry import Registry
+from mainspring.storage.adapters.lmdb import LmdbKeyValue
+from mainspring.storage.event_log import EventLog
+from mainspring.storage.prediction_log import PredictionLog
+from mainspring.storage.workspace import Workspace
+from mainspring.systems.eta import system
+
+DAYS = 7
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    path = tmp_path_factory.mktemp("run")
+    run = small_run(path, DAYS)
+    run.execute()
+    run.close()
+    yield Workspace(path)
+
+
+@pytest.fixture(scope="module")
+def report(finished: Workspace) -> Report:
+    return build_report(finished)[1]
+
+
+def test_every_departure_is_answered_once(finished: Workspace, report: Report) -> None:
+    recording = small_recording(DAYS)
+    trips = recording.tables["trips"]
+    departed = trips.column("departed_at").to_numpy()
+    expected = set(trips.filter((departed >= recording.history_until) & (departed < recording.end)).column("trip_id").to_pylist())
+    answered = PredictionLog(finished.predictions).read()[0].column("request.trip_id").to_pylist()
+    assert len(answered) == len(set(answered))
+    assert set(answered) == expected
+    assert report.requests == len(expected)
+
+
+def test_no_served_value_differs_from_its_recomputation(report: Report) -> None:
+    requests, values, differences = report.skew
+    assert requests == report.requests
+    assert values > 50 * requests
+    assert differences == 0
+
+
+def test_a_retrained_version_is_promoted_step_by_step(report: Report) -> None:
+    kinds = [(moment.kind, moment.version) for moment in report.moments]
+    promoted = [version for kind, version in kinds if kind == "promote"]
+    assert len(promoted) >= 2
+    last = promoted[-1]
+    assert [kind for kind, version in kinds if version == last] == ["gate_passed", "shadow", "canary", "canary", "promote"]
+
+
+def test_the_model_on_shuffled_labels_is_refused_and_then_rolled_back(report: Report) -> None:
+    drill = next(moment.version for moment in report.moments if moment.kind == "drill")
+    story = [moment.kind for moment in report.moments if moment.version == drill]
+    assert story == ["gate_refused", "drill", "shadow", "canary", "roll_back"]
+
+
+def test_requirements_have_verdicts_with_evidence(report: Report) -> None:
+    assert {verdict.verdict for verdict in report.verdicts} <= {"met", "missed"}
+    for verdict in report.verdicts:
+        assert verdict.n > 0
+        assert verdict.machine
+        assert verdict.commit
+
+
+def test_what_was_live_is_a_query(finished: Workspace) -> None:
+    registry = Registry(finished.registry)
+    decisions = registry.decisions("eta")
+    promotions = [one for one in decisions if one.action == "promote"]
+    assert registry.deployment("eta", promotions[0].at - 1).champion is None
+    assert registry.deployment("eta", promotions[0].at).champion == promotions[0].version
+    assert registry.deployment("eta").champion == promotions[-1].version
+    registry.close()
+
+
+def test_the_online_store_is_rebuilt_from_the_log(finished: Workspace, tmp_path: Path) -> None:
+    log = EventLog(finished.events)
+    old, new = LmdbKeyValue(finished.online), LmdbKeyValue(tmp_path / "again")
+    first, second = OnlineStore(system, old), OnlineStore(system, new)
+    second.apply(log)
+    assert first.offset == second.offset == log.end
+    table = PredictionLog(finished.predictions).read()[0].slice(0, 200)
+    for row in table.to_pylist():
+        request = {name: row[f"request.{name}"] for name in system.request.columns.names}
+        late = row["as_of"] + 10 * 86_400_000_000
+        assert first.read(request, late).values == pytest.approx(second.read(request, late).values, nan_ok=True)
+    old.close()
+    new.close()
+
+
+def test_the_report_opens_offline(report: Report) -> None:
+    text = html(report, svg(system))
+    assert text.count("<svg") >= 5
+    assert not [part for part in text.split('src="')[1:] if part.startswith("http")]
+    assert "<link" not in text
+    assert json.loads(to_json(report))["requests"] == report.requests
+
+
+def test_a_finished_run_started_again_changes_nothing(finished: Workspace) -> None:
+    before = EventLog(finished.events).end, len(PredictionLog(finished.predictions).read()[0])
+    run = small_run(finished.path, DAYS)
+    run.execute()
+    run.close()
+    assert (EventLog(finished.events).end, len(PredictionLog(finished.predictions).read()[0])) == before
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_anywhere_it_goes_on_and_loses_nothing(tmp_path: Path, seed: int) -> None:
+    dice, days = random.Random(seed), 2
+    stages = ["ingest history", "materialise online store", "build training set", "replay", "replay"]
+    for stage in [dice.choice(stages[:3]), *stages[3:]]:
+        _run_until(tmp_path, days, stage, dice.randint(1, 3))
+    child = subprocess.run([sys.executable, str(HERE / "small_run.py"), str(tmp_path), str(days)], capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr[-2000:]
+    recording, space = small_recording(days), Workspace(tmp_path)
+    answered = PredictionLog(space.predictions).read()[0].column("request.trip_id").to_pylist()
+    departed = recording.tables["trips"].column("departed_at").to_numpy()
+    asked = recording.tables["trips"].filter((departed >= recording.history_until) & (departed < recording.end))
+    assert sorted(answered) == sorted(asked.column("trip_id").to_pylist())
+    for source, ids in logged_ids(EventLog(space.events)).items():
+        assert len(ids) == len(ids.unique()), source
+    assert build_report(space)[1].skew[2] == 0
+
+
+def _run_until(workspace: Path, days: int, stage: str, lines: int) -> None:
+    """Start the run as its own process group and kill all of it after some lines of a stage."""
+    command = [sys.executable, str(HERE / "small_run.py"), str(workspace), str(days)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
+    assert child.stdout is not None
+    for line in child.stdout:
+        if line.startswith(stage):
+            lines -= 1
+            if lines <= 0:
+                break
+    os.killpg(child.pid, signal.SIGKILL)
+    child.stdout.close()
+    child.wait()
