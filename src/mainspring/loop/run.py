@@ -27,7 +27,7 @@ from mainspring.loop.replay import Feed, Replayer, logged_ids, without
 from mainspring.loop.retrain import Retrainer
 from mainspring.loop.rollout import look, next_share
 from mainspring.loop.server_process import ServerProcess
-from mainspring.loop.triggers import RETRAIN, due
+from mainspring.loop.triggers import RETRAIN, described, due
 from mainspring.model_registry.registry import Registry
 from mainspring.monitoring.reading import Reading
 from mainspring.spec import System
@@ -144,9 +144,10 @@ class Run:
         done = self._answered_until(observer, start, end)
         replayer = self._replayer(observer, Client(server.port), done)
         total = Answered()
-        for now in range(start + LOOK, end + LOOK, LOOK):
+        for begun in range(start, end, LOOK):
+            now = min(begun + LOOK, end)
             if now > done:
-                total.add(replayer.play(now - LOOK, min(now, end)))
+                total.add(replayer.play(begun, now))
                 observer.refresh()
             self.clock.advance_to(now)
             daily = (now - start) % DAY == 0
@@ -191,7 +192,7 @@ class Run:
         alarms = [reading for reading in readings if reading.alarm]
         for reading in alarms:
             bound = {"value": reading.value, "threshold": reading.threshold, "rows": reading.rows}
-            self._decide("alarm", reason=f"{reading.monitor}: {reading.name} {reading.note}".strip(), evidence=bound)
+            self._decide("alarm", reason=described(reading), evidence=bound)
         self._advance(observer)
         steady = self.registry.deployment(self.system.name).stage == "steady"
         if not daily or not steady:

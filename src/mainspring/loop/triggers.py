@@ -21,9 +21,15 @@ def due(system: System, decisions: Sequence[Decision], alarms: Sequence[Reading]
     asking = {monitor.watch for monitor in system.monitors if monitor.retrain}
     for reading in alarms:
         if reading.monitor in asking:
-            threshold = "" if reading.threshold is None else f" above {reading.threshold:.3g}"
-            return f"{reading.monitor}: {reading.name} {reading.value:.3g}{threshold}"
+            return described(reading)
     every = system.model.retrain_every_us
     if every is not None and last is not None and now - last >= every:
         return f"schedule: every {system.model.retrain_every}, last on {format_instant(last)[:10]}"
     return None
+
+
+def described(reading: Reading) -> str:
+    """A reading in words: ``drift: departure_delay 0.31 above 0.12``."""
+    threshold = "" if reading.threshold is None else f" above {reading.threshold:.3g}"
+    note = f" ({reading.note})" if reading.note else ""
+    return f"{reading.monitor}: {reading.name} {reading.value:.3g}{threshold}{note}"

@@ -20,7 +20,8 @@ class ConformalInterval:
 
     ``edges`` of length ``k - 1`` part ``k`` bins; ``low`` and ``high`` of length ``k`` are in the label's unit. Each bound alone
     holds with its probability for exchangeable rows (one-sided split conformal with the finite-sample rank). Sources: Lei et
-    al., "Distribution-free predictive inference for regression", 2018; bins after Vovk's Mondrian predictors, 2003.
+    al., "Distribution-free predictive inference for regression", 2018; bins after Vovk's Mondrian predictors, 2003. The
+    interval never leaves out the prediction itself, which can only widen it.
     """
 
     edges: tuple[float, ...]
@@ -62,4 +63,4 @@ def _bounds(residual: Floats, quantiles: tuple[float, float]) -> tuple[float, fl
     ordered, n = np.sort(residual), len(residual)
     low = min(max(int(np.floor(quantiles[0] * (n + 1))), 1), n)
     high = min(max(int(np.ceil(quantiles[1] * (n + 1))), 1), n)
-    return float(ordered[low - 1]), float(ordered[high - 1])
+    return min(float(ordered[low - 1]), 0.0), max(float(ordered[high - 1]), 0.0)
