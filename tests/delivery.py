@@ -28,8 +28,12 @@ def hour(sent_at):  # type: ignore[no-untyped-def]
 
 
 _SCHEMA = {"drive": str, "sent_at": datetime, "depot": str, "km": float | None}
-drives = ms.Source("drives", _SCHEMA, event_time="sent_at", event_id="drive", ranges={"sent_at": ("2020-01-01", "2030-01-01"), "km": (0, 500)})
-done = ms.Source("done", {**_SCHEMA, "done_at": datetime, "minutes": float}, event_time="done_at", event_id="drive", ranges={"minutes": (0, 1440)})
+drives = ms.Source(
+    "drives", _SCHEMA, event_time="sent_at", event_id="drive", ranges={"sent_at": ("2020-01-01", "2030-01-01"), "km": (0, 500)}
+)
+done = ms.Source(
+    "done", {**_SCHEMA, "done_at": datetime, "minutes": float}, event_time="done_at", event_id="drive", ranges={"minutes": (0, 1440)}
+)
 depots = ms.Source("depots", {"depot": str, "since": datetime, "size": float}, event_time="since", event_id="depot", kind="table")
 
 at_depot = done.per("depot", name="at_depot")

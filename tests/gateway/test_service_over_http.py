@@ -10,10 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
-from delivery import build
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from delivery import build
 from mainspring.loop.server_process import ServerProcess
 
 GOOD: dict[str, Any] = {"drive": "x", "sent_at": "2025-02-10T12:00:00Z", "depot": "north", "km": 12.5}

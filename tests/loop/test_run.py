@@ -8,7 +8,6 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,12 +31,12 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     path = tmp_path_factory.mktemp("run")
     run = small_run(path, DAYS)
     run.execute()
     run.close()
-    yield Workspace(path)
+    return Workspace(path)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +131,9 @@ def test_killed_anywhere_it_goes_on_and_loses_nothing(tmp_path: Path, seed: int)
     stages = ["ingest history", "materialise online store", "build training set", "replay", "replay"]
     for stage in [dice.choice(stages[:3]), *stages[3:]]:
         _run_until(tmp_path, days, stage, dice.randint(1, 3))
-    child = subprocess.run([sys.executable, str(HERE / "small_run.py"), str(tmp_path), str(days)], capture_output=True, text=True, check=False)
+    child = subprocess.run(
+        [sys.executable, str(HERE / "small_run.py"), str(tmp_path), str(days)], capture_output=True, text=True, check=False
+    )
     assert child.returncode == 0, child.stderr[-2000:]
     recording, space = small_recording(days), Workspace(tmp_path)
     answered = PredictionLog(space.predictions).read()[0].column("request.trip_id").to_pylist()

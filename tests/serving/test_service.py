@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from delivery import NOW, build, system
 
+from delivery import NOW, build, system
 from mainspring.clock import HOUR
 from mainspring.errors import RequestError, ServingError, StorageError
 from mainspring.gateway.backend import Backend, opened
@@ -122,14 +122,25 @@ def test_a_store_that_fails_gives_declared_defaults_and_says_so(backend: Backend
     finally:
         backend._service._features._online._store = store
     assert answer.answered_by == "model"
-    assert answer.flags == {"at_depot__minutes_mean_7d": "unavailable", "at_depot__count_1d": "unavailable", "place__size_last": "unavailable"}
+    assert answer.flags == {
+        "at_depot__minutes_mean_7d": "unavailable",
+        "at_depot__count_1d": "unavailable",
+        "place__size_last": "unavailable",
+    }
     row = logged(space)[-1]
     assert row["feature.at_depot__minutes_mean_7d"] == 30.0
     assert row["status.at_depot__minutes_mean_7d"] == Status.UNAVAILABLE
 
 
 def test_an_event_changes_the_next_answer(backend: Backend) -> None:
-    late = {"drive": "late", "sent_at": "2025-02-10T00:00:00Z", "depot": "north", "km": 10, "done_at": "2025-02-10T00:30:00Z", "minutes": 1200}
+    late = {
+        "drive": "late",
+        "sent_at": "2025-02-10T00:00:00Z",
+        "depot": "north",
+        "km": 10,
+        "done_at": "2025-02-10T00:30:00Z",
+        "minutes": 1200,
+    }
     before = backend.answer(ROW, request_id="a", explain=False)
     assert backend.ingest("done", [late])["accepted"] == 1
     backend._service._features._online.apply(backend._log)

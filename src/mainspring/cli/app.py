@@ -57,6 +57,7 @@ def main() -> None:
 @click.option(
     "--workspace", type=click.Path(path_type=Path), default=None, help="Folder to run in; goes on where an interrupted run stopped."
 )
+@click.option("--until", default=None, help="Replay up to this date (ISO 8601, UTC) instead of the recording's own end.")
 @click.option("--keep-serving", is_flag=True, help="Leave the service up at the end, on --port.")
 @click.option("--port", default=8000, show_default=True, help="Port for --keep-serving.")
 @click.option("--no-drill", is_flag=True, help="Do not train a worse model on purpose to prove that it is stopped.")
@@ -67,6 +68,7 @@ def run(
     source: str | None,
     data: Path | None,
     workspace: Path | None,
+    until: str | None,
     keep_serving: bool,
     port: int,
     no_drill: bool,
@@ -82,7 +84,19 @@ def run(
     """
     from mainspring.cli.running import run_system
 
-    run_system(system, source, data, workspace, keep_serving=keep_serving, port=port, drill=not no_drill, threads=threads, as_json=as_json)
+    end = None if until is None else _instant(until)
+    run_system(
+        system,
+        source,
+        data,
+        workspace,
+        until=end,
+        keep_serving=keep_serving,
+        port=port,
+        drill=not no_drill,
+        threads=threads,
+        as_json=as_json,
+    )
 
 
 @main.command()
@@ -204,11 +218,11 @@ def rollout(system: str, workspace: Path | None, at: str | None, as_json: bool) 
     from dataclasses import asdict
 
     from mainspring.cli.systems import newest_workspace, open_registry
-    from mainspring.clock import format_instant, parse_instant
+    from mainspring.clock import format_instant
 
     with open_registry(workspace or newest_workspace(system)) as registry:
         if at is not None:
-            state = asdict(registry.deployment(system, _instant(at, parse_instant)))
+            state = asdict(registry.deployment(system, _instant(at)))
             click.echo(json.dumps(state) if as_json else "\n".join(f"{name:<12} {value}" for name, value in state.items()))
             return
         decisions = registry.decisions(system)
@@ -217,9 +231,11 @@ def rollout(system: str, workspace: Path | None, at: str | None, as_json: bool) 
         click.echo(json.dumps(asdict(decision)) if as_json else line)
 
 
-def _instant(text: str, parse: Any) -> int:
+def _instant(text: str) -> int:
+    from mainspring.clock import parse_instant
+
     try:
-        return int(parse(text))
+        return parse_instant(text)
     except ValueError as error:
         raise click.BadParameter(f"{text!r} is not an ISO 8601 date and time, for example 2013-11-16T12:00:00Z.") from error
 

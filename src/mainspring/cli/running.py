@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from mainspring.cli.systems import find_system, free_workspace
-from mainspring.errors import DeclarationError, did_you_mean
+from mainspring.clock import format_instant
+from mainspring.errors import DataError, DeclarationError, did_you_mean
 from mainspring.storage.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -22,13 +24,14 @@ def run_system(
     data: Path | None,
     workspace: Path | None,
     *,
+    until: int | None,
     keep_serving: bool,
     port: int,
     drill: bool,
     threads: int,
     as_json: bool,
 ) -> None:
-    """The ``run`` verb."""
+    """The ``run`` verb; ``until`` is an instant that replaces the recording's end."""
     from mainspring.cli.progress import Bars
     from mainspring.loop.run import Run
 
@@ -41,6 +44,10 @@ def run_system(
         bars.say(f"mainspring run {name} on recording '{chosen}', in {folder}/")
         bars.step("load recording", 0, 1)
         recording = package.load(chosen, data)
+        if until is not None:
+            if until <= recording.history_until:
+                raise DataError(f"--until lies before the replay begins, at {format_instant(recording.history_until)}. Give a later date.")
+            recording = replace(recording, end=until)
         bars.step("load recording", 1, 1)
         run = Run(package.system, recording, Workspace(folder), bars, drill=drill, threads=threads)
         try:

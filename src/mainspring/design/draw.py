@@ -115,7 +115,7 @@ def mermaid(system: System) -> str:
     """The diagram as a Mermaid flowchart."""
     lines = ["flowchart TD"]
     for box in boxes(system).values():
-        text = "<br/>".join(_mermaid_text(line) for line in (f"<b>{_mermaid_text(box.title)}</b>", *box.lines) if line)
+        text = "<br/>".join([f"<b>{_mermaid_text(box.title)}</b>", *map(_mermaid_text, box.lines)])
         lines.append(f'    {box.id}["{text}"]')
     lines += [f'    {start} -->|"{label}"| {end}' for start, end, label in ARROWS]
     return "\n".join(lines) + "\n"
@@ -217,4 +217,4 @@ def _most(lines: list[str], most: int) -> list[str]:
 
 
 def _mermaid_text(text: str) -> str:
-    return text if text.startswith("<b>") else text.replace('"', "'").replace("<", "&lt;").replace(">", "&gt;")
+    return escape(text.replace('"', "'"), quote=False)

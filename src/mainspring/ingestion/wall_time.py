@@ -29,7 +29,7 @@ def to_instants(wall: Minutes, zone: str) -> npt.NDArray[np.int64]:
 def ambiguous(wall: Minutes, zone: str) -> npt.NDArray[np.bool_]:
     """Which wall-clock times the zone's clocks show twice, of the same shape."""
     quarters, place = np.unique(wall // _STEP, return_inverse=True)
-    twice = [_offset(int(quarter), zone) != _offset(int(quarter), zone, fold=1) for quarter in quarters]
+    twice = [_offset(int(quarter), zone) > _offset(int(quarter), zone, fold=1) for quarter in quarters]
     return np.array(twice, dtype=np.bool_)[place]
 
 

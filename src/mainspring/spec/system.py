@@ -138,7 +138,7 @@ class _Check:
         self._sources()
         for feature in system.features:
             self._feature(feature)
-        _ordered([feature for feature in system.features if isinstance(feature, Function)], system.name)
+        list(_ordered([feature for feature in system.features if isinstance(feature, Function)], system.name))
         self._model()
         self._operation()
 

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mainspring.errors import RegistryError
+from mainspring.models.adapters.lightgbm import Booster, _thresholds
+
+NAMES = ["a", "b", "c", "kind"]
+
+
+def rows(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 4))
+    x[:, 3] = rng.integers(0, 6, n)
+    x[rng.random(x.shape) < 0.1] = np.nan
+    y = 3 * np.nan_to_num(x[:, 0]) + np.nan_to_num(x[:, 1]) ** 2 + 2 * (x[:, 3] == 2) + rng.normal(0, 0.1, n)
+    return x, y
+
+
+def fit(seed: int = 0, **changes: object) -> Booster:
+    x, y = rows(4_000, 1)
+    settings: dict[str, object] = {
+        "names": NAMES, "categorical": ["kind"], "objective": "regression", "trees": 40, "leaves": 15, "learning_rate": 0.1,
+        "min_leaf_rows": 10, "feature_fraction": 0.8, "l2": 0.0, "seed": seed, "threads": 1,
+    }  # fmt: skip
+    return Booster.fit(x, y, **{**settings, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def booster() -> Booster:
+    return fit()
+
+
+def test_a_single_row_is_bit_identical_on_every_kind_of_row(booster: Booster) -> None:
+    assert booster.fast
+    x, _ = rows(9_000, 2)
+    x[:1_000, 3] = 99.0
+    x[1_000] = np.nan
+    x[1_001] = np.inf
+    splits = [one for tree in booster._model.dump_model()["tree_info"] for one in _thresholds(tree["tree_structure"])]
+    on = x[rng_rows(len(splits))].copy()
+    for row, (column, value) in zip(on, splits, strict=True):
+        row[column] = value
+    x = np.vstack([x, on])
+    assert [booster.predict_row(np.ascontiguousarray(row)) for row in x] == booster.predict(x).tolist()
+
+
+def rng_rows(n: int) -> np.ndarray:  # type: ignore[type-arg]
+    return np.random.default_rng(3).integers(0, 9_000, n)
+
+
+def test_the_same_fit_gives_the_same_bits_and_another_seed_does_not(booster: Booster) -> None:
+    assert fit().to_text() == booster.to_text()
+    assert fit(seed=1).to_text() != booster.to_text()
+
+
+def test_contributions_add_up_to_the_prediction(booster: Booster) -> None:
+    x, _ = rows(200, 4)
+    contributions = booster.contributions(x)
+    assert contributions.shape == (200, 5)
+    assert contributions.sum(axis=1) == pytest.approx(booster.predict(x), abs=1e-9)
+
+
+def test_text_comes_back_as_the_same_model(booster: Booster) -> None:
+    x, _ = rows(500, 5)
+    again = Booster.from_text(booster.to_text(), NAMES)
+    assert again.predict(x).tolist() == booster.predict(x).tolist()
+    assert again.importance().keys() == dict.fromkeys(NAMES).keys()
+
+
+def test_truncated_foreign_and_ill_fitting_texts_are_refused(booster: Booster) -> None:
+    text = booster.to_text()
+    for wrong in (text[: len(text) // 2], "hello", "", text.replace("end of trees", "")):
+        with pytest.raises(RegistryError, match="not a whole LightGBM model"):
+            Booster.from_text(wrong, NAMES)
+    with pytest.raises(RegistryError, match="4 features, 3 are declared"):
+        Booster.from_text(text, NAMES[:3])
