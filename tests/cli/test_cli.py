@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from click.testing import CliRunner
 from delivery import build
 from mainspring.cli import main
 from mainspring.cli.app import WORK
+from mainspring.cli.systems import free_workspace
+from mainspring.model_registry.registry import Registry
+from mainspring.systems.eta import system
 
 
 @pytest.fixture
@@ -33,6 +37,8 @@ def test_every_verb_has_help_with_an_example(verb: str) -> None:
         (["run", "eta", "--source", "taxis"], 2, "no recording 'taxis'. Did you mean 'taxi'?"),
         (["run", "eta", "--source", "taxi"], 3, "give --data"),
         (["run", "eta", "--until", "someday"], 2, "ISO 8601"),
+        (["run", "eta", "--until", "2013-10-01"], 3, "the replay begins at 2013-11-01T04:00:00Z. Give a later end"),
+        (["run", "eta", "--since", "2013-12-01"], 3, "the replay begins at 2013-11-01T04:00:00Z. Give an earlier start"),
         (["models", "eta"], 4, "mainspring run eta"),
         (["verify", "eta", "--workspace", "nowhere"], 4, "holds no run"),
         (["serve", "eta"], 4, "mainspring run eta"),
@@ -52,6 +58,21 @@ def test_draw_prints_or_writes(here: Path) -> None:
     assert json.loads(CliRunner().invoke(main, ["draw", "eta", "--format", "json"]).output)["format"] == 1
     assert "Wrote eta.svg" in CliRunner().invoke(main, ["draw", "eta"]).output
     assert (here / "eta.svg").read_text().startswith("<svg")
+
+
+def test_a_run_takes_the_first_workspace_that_is_new_or_an_interrupted_run_of_its_kind(here: Path) -> None:
+    other = dataclasses.replace(system, question="How long?")
+    for number, (declared, recording, finished) in enumerate(
+        [(system, "flights", True), (other, "flights", False), (system, "taxi", False)], 1
+    ):
+        registry = Registry(here / WORK / ("eta" if number == 1 else f"eta-{number}") / "registry")
+        registry.decide("eta", "run_started", at=0, by="loop", reason="", evidence={"system": declared.hash, "recording": recording})
+        if finished:
+            registry.decide("eta", "run_completed", at=1, by="loop", reason="", evidence={})
+        registry.close()
+    assert free_workspace(system, "taxi") == WORK / "eta-3"
+    assert free_workspace(other, "flights") == WORK / "eta-2"
+    assert free_workspace(system, "flights") == WORK / "eta-4"
 
 
 def test_models_and_rollout_read_the_registry(here: Path) -> None:

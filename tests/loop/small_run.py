@@ -6,8 +6,6 @@ import dataclasses
 import sys
 from pathlib import Path
 
-import pyarrow.compute as pc
-
 from mainspring.clock import DAY
 from mainspring.ingestion.recording import Recording
 from mainspring.loop.progress import Silent
@@ -15,17 +13,11 @@ from mainspring.loop.run import Run
 from mainspring.storage.workspace import Workspace
 from mainspring.systems.eta import flights, system
 
-TIMES = {"trips": "departed_at", "arrivals": "arrived_at", "weather": "observed_at", "places": "effective_at"}
 
-
-def small_recording(days: int, history: int = 49) -> Recording:
+def small_recording(days: int) -> Recording:
     full = flights.load()
-    start, end = full.history_until - history * DAY, full.history_until + days * DAY
-    tables = {}
-    for name, table in full.tables.items():
-        at = table.column(TIMES[name])
-        tables[name] = table if name == "places" else table.filter(pc.and_(pc.greater_equal(at, start), pc.less(at, end + DAY)))
-    return dataclasses.replace(full, tables=tables, end=end)
+    sources = [system.request, *system.sources]
+    return full.within(sources, full.history_until - 49 * DAY, full.history_until + days * DAY)
 
 
 class Loud(Silent):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from small_run import small_recording, small_run
 
@@ -17,6 +19,7 @@ from mainspring.design.draw import svg
 from mainspring.design.evidence import build_report
 from mainspring.design.report import Report, to_json
 from mainspring.design.report_html import html
+from mainspring.errors import StorageError
 from mainspring.feature_store.online import OnlineStore
 from mainspring.loop.replay import logged_ids
 from mainspring.model_registry.registry import Registry
@@ -123,6 +126,19 @@ def test_a_finished_run_started_again_changes_nothing(finished: Workspace) -> No
     run.execute()
     run.close()
     assert (EventLog(finished.events).end, len(PredictionLog(finished.predictions).read()[0])) == before
+
+
+def test_a_workspace_holds_one_declaration_and_one_recording(finished: Workspace) -> None:
+    run = small_run(finished.path, DAYS)
+    run.recording = dataclasses.replace(run.recording, name="taxi")
+    with pytest.raises(StorageError, match="holds a run of system 'eta' on recording 'flights'"):
+        run.execute()
+    run.close()
+
+
+def test_answers_become_parquet(finished: Workspace) -> None:
+    rows = sum(pq.read_metadata(file).num_rows for file in finished.predictions.glob("*.parquet"))
+    assert rows == len(PredictionLog(finished.predictions).read()[0])
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -57,6 +57,7 @@ def main() -> None:
 @click.option(
     "--workspace", type=click.Path(path_type=Path), default=None, help="Folder to run in; goes on where an interrupted run stopped."
 )
+@click.option("--since", default=None, help="Leave out history before this date (ISO 8601, UTC).")
 @click.option("--until", default=None, help="Replay up to this date (ISO 8601, UTC) instead of the recording's own end.")
 @click.option("--keep-serving", is_flag=True, help="Leave the service up at the end, on --port.")
 @click.option("--port", default=8000, show_default=True, help="Port for --keep-serving.")
@@ -68,6 +69,7 @@ def run(
     source: str | None,
     data: Path | None,
     workspace: Path | None,
+    since: str | None,
     until: str | None,
     keep_serving: bool,
     port: int,
@@ -80,17 +82,18 @@ def run(
     \b
     Example:
       mainspring run eta
+      mainspring run eta --since 2013-09-12 --until 2013-11-06   # a small one
       mainspring run eta --source taxi --data $MAINSPRING_DATA/nyc-taxi-yellow-sample
     """
     from mainspring.cli.running import run_system
 
-    end = None if until is None else _instant(until)
     run_system(
         system,
         source,
         data,
         workspace,
-        until=end,
+        since=None if since is None else _instant(since),
+        until=None if until is None else _instant(until),
         keep_serving=keep_serving,
         port=port,
         drill=not no_drill,

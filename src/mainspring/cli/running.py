@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from mainspring.cli.systems import find_system, free_workspace
-from mainspring.clock import format_instant
-from mainspring.errors import DataError, DeclarationError, did_you_mean
+from mainspring.errors import DeclarationError, did_you_mean
 from mainspring.storage.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -24,6 +22,7 @@ def run_system(
     data: Path | None,
     workspace: Path | None,
     *,
+    since: int | None,
     until: int | None,
     keep_serving: bool,
     port: int,
@@ -31,7 +30,7 @@ def run_system(
     threads: int,
     as_json: bool,
 ) -> None:
-    """The ``run`` verb; ``until`` is an instant that replaces the recording's end."""
+    """The ``run`` verb; ``since`` and ``until`` are instants that cut the recording."""
     from mainspring.cli.progress import Bars
     from mainspring.loop.run import Run
 
@@ -39,17 +38,14 @@ def run_system(
     chosen = source or package.RECORDINGS[0]
     if chosen not in package.RECORDINGS:
         raise DeclarationError(f"System '{name}' has no recording '{chosen}'.{did_you_mean(chosen, package.RECORDINGS)}")
-    folder = workspace or free_workspace(name)
+    folder = workspace or free_workspace(package.system, chosen)
     with Bars(quiet=as_json) as bars:
         bars.say(f"mainspring run {name} on recording '{chosen}', in {folder}/")
         bars.step("load recording", 0, 1)
-        recording = package.load(chosen, data)
-        if until is not None:
-            if until <= recording.history_until:
-                raise DataError(f"--until lies before the replay begins, at {format_instant(recording.history_until)}. Give a later date.")
-            recording = replace(recording, end=until)
+        system = package.system
+        recording = package.load(chosen, data).within([system.request, *system.sources], since, until)
         bars.step("load recording", 1, 1)
-        run = Run(package.system, recording, Workspace(folder), bars, drill=drill, threads=threads)
+        run = Run(system, recording, Workspace(folder), bars, drill=drill, threads=threads)
         try:
             run.execute()
         finally:

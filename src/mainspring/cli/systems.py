@@ -12,6 +12,7 @@ from types import ModuleType
 from mainspring.cli.app import WORK
 from mainspring.errors import DeclarationError, StorageError, did_you_mean
 from mainspring.model_registry.registry import Registry
+from mainspring.spec import System
 from mainspring.storage.workspace import Workspace
 
 
@@ -29,10 +30,10 @@ def find_system(name: str) -> ModuleType:
     return importlib.import_module(f"mainspring.systems.{name}")
 
 
-def free_workspace(name: str) -> Path:
-    """The first of ``eta``, ``eta-2``, ... under mainspring-work/ that holds no finished run: new, or interrupted."""
+def free_workspace(system: System, recording: str) -> Path:
+    """The first of ``eta``, ``eta-2``, ... under mainspring-work/ that is new, or holds an interrupted run of the same kind."""
     number = 1
-    while _finished(path := WORK / (name if number == 1 else f"{name}-{number}"), name):
+    while not _free(path := WORK / (system.name if number == 1 else f"{system.name}-{number}"), system, recording):
         number += 1
     return path
 
@@ -66,8 +67,13 @@ def open_registry(workspace: Path) -> Iterator[Registry]:
         registry.close()
 
 
-def _finished(path: Path, name: str) -> bool:
+def _free(path: Path, system: System, recording: str) -> bool:
+    from mainspring.loop.run import started
+
     if not (path / "registry").is_dir():
-        return False
+        return True
     with open_registry(path) as registry:
-        return any(decision.action == "run_completed" for decision in registry.decisions(name))
+        decisions = registry.decisions(system.name)
+    begun = started(decisions)
+    finished = any(decision.action == "run_completed" for decision in decisions)
+    return begun is None or (not finished and begun == {"system": system.hash, "recording": recording})

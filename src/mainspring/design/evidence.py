@@ -367,7 +367,7 @@ def _places(evidence: _Evidence) -> list[tuple[str, str]]:
         ("event log", str(space.events)),
         ("prediction log", str(space.predictions)),
         ("registry", str(space.registry)),
-        ("quarantine", str(space.quarantine)),
+        ("quarantine", str(space.quarantine) if space.quarantine.exists() else "nothing was quarantined"),
         ("derived: tables, online store", f"{space.tables}, {space.online}"),
     ]
 

@@ -47,10 +47,10 @@ class OfflineStore:
             connection.execute("CREATE TEMP TABLE questions AS SELECT row_number() OVER () - 1 AS _row, * FROM given")
             for source in dict.fromkeys(view.source for view in views):
                 self._load(connection, source, known_as_of, known_until)
-            for step, (view, aggregates) in enumerate(views.items()):
-                if progress is not None:
-                    progress(step, len(views))
+            for done, (view, aggregates) in enumerate(views.items(), start=1):
                 columns |= _answer(connection, view, aggregates, known_as_of)
+                if progress is not None:
+                    progress(done, len(views))
         columns |= apply_functions(self._system.functions, columns)
         return {feature.name: columns[feature.name] for feature in self._system.features}
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from mainspring.clock import format_instant
+from mainspring.errors import DataError
+from mainspring.spec import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +26,20 @@ class Recording:
     history_until: int
     end: int
     notes: Mapping[str, int]
+
+    def within(self, sources: Sequence[Source], since: int | None = None, until: int | None = None) -> Recording:
+        """The part from the instant ``since`` to the instant ``until``; a source of kind table keeps all its rows.
+
+        Raises:
+            DataError: no history or no replay would be left.
+        """
+        if since is not None and since >= self.history_until:
+            raise DataError(f"No history would be left: the replay begins at {format_instant(self.history_until)}. Give an earlier start.")
+        if until is not None and until <= self.history_until:
+            raise DataError(f"Nothing would be replayed: the replay begins at {format_instant(self.history_until)}. Give a later end.")
+        tables = dict(self.tables)
+        for source in sources:
+            if since is not None and source.kind == "event":
+                table = tables[source.name]
+                tables[source.name] = table.filter(pc.greater_equal(table.column(source.event_time), since))
+        return replace(self, tables=tables, end=self.end if until is None else until)

@@ -16,9 +16,10 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """The commit of the code that runs, with ``+`` when it has local changes; the package's version where there is no git."""
+    """The commit of the code that runs, with ``+`` when it has local changes; the package's version outside its own checkout."""
     here = Path(__file__).parent
     try:
+        subprocess.run(["git", "ls-files", "--error-unmatch", __file__], cwd=here, capture_output=True, check=True)
         head = subprocess.run(
             ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=True
         ).stdout.strip()

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from mainspring.clock import DAY, HOUR, ManualClock, format_instant
-from mainspring.errors import TrainingError
+from mainspring.errors import StorageError, TrainingError
 from mainspring.feature_store.online import OnlineStore
 from mainspring.ingestion.ingest import Ingestor
 from mainspring.ingestion.quarantine import Quarantine
@@ -28,6 +28,7 @@ from mainspring.loop.retrain import Retrainer
 from mainspring.loop.rollout import look, next_share
 from mainspring.loop.server_process import ServerProcess
 from mainspring.loop.triggers import RETRAIN, described, due
+from mainspring.model_registry.deployment import Decision
 from mainspring.model_registry.registry import Registry
 from mainspring.monitoring.reading import Reading
 from mainspring.spec import System
@@ -41,6 +42,12 @@ from mainspring.training.dataset import Dataset, DatasetBuilder
 LOOK = 6 * HOUR
 DRILL_AFTER = 3 * DAY
 HTTP_LATENCIES = "http_latencies_us.f32"
+
+
+def started(decisions: Sequence[Decision]) -> dict[str, object] | None:
+    """Which declaration (its hash) and which recording the run of these decisions is of; None where none has started."""
+    evidence = next((one.evidence for one in decisions if one.action == "run_started"), None)
+    return None if evidence is None else {name: evidence.get(name) for name in ("system", "recording")}
 
 
 @dataclass(slots=True)
@@ -75,13 +82,14 @@ class Run:
 
     def execute(self) -> None:
         """Run to the end of the recording; the evidence of it is in the records and the report folder."""
-        started = time.perf_counter()
+        began = time.perf_counter()
         self._declare()
         self._history()
         self._first_version()
         with ServerProcess(self.workspace.path, stream=False) as server:
             answered = self._replay(server)
-            self._complete(server, answered, time.perf_counter() - started)
+            self._complete(server, answered, time.perf_counter() - began)
+        PredictionLog(self.workspace.predictions).compact()
         self.tables.catch_up(self.log)
 
     def close(self) -> None:
@@ -90,11 +98,17 @@ class Run:
         self.registry.close()
 
     def _declare(self) -> None:
-        known = self.registry.versions("system", self.system.name)
-        if not known or known[-1].manifest["hash"] != self.system.hash:
+        key = {"system": self.system.hash, "recording": self.recording.name}
+        begun = started(self.registry.decisions(self.system.name))
+        if begun is None:
             artifacts = {"system.json": self.system.to_json().encode()}
             self.registry.register("system", self.system.name, {"hash": self.system.hash}, artifacts, at=self.clock.now())
-            self._decide("run_started", reason=f"recording {self.recording.name}", evidence=dict(self.recording.notes))
+            self._decide("run_started", reason=f"recording {self.recording.name}", evidence={**key, **self.recording.notes})
+        elif begun != key:
+            raise StorageError(
+                f"{self.workspace.path} holds a run of system '{self.system.name}' on recording '{begun['recording']}', under another "
+                "declaration or recording than this one. Give another workspace."
+            )
 
     def _history(self) -> None:
         until = self.recording.history_until
@@ -129,6 +143,7 @@ class Run:
         self.progress.say(f"{version.id} promoted: {gate.reason}")
 
     def _build(self, at: int) -> Dataset:
+        self.progress.step("build training set", 0, 1)
         self.tables.catch_up(self.log)
         return self.retrainer.builder.build(
             None if self.system.model.history_us is None else at - self.system.model.history_us,
@@ -138,7 +153,8 @@ class Run:
 
     def _replay(self, server: ServerProcess) -> Answered:
         start, end = self.recording.history_until, self.recording.end
-        observer = Observer(self.system, PredictionLog(self.workspace.predictions), self.log, start)
+        predictions = PredictionLog(self.workspace.predictions)
+        observer = Observer(self.system, predictions, self.log, start)
         observer.refresh()
         watch = Watch(self.system, self._expected_error())
         done = self._answered_until(observer, start, end)
@@ -151,6 +167,8 @@ class Run:
                 observer.refresh()
             self.clock.advance_to(now)
             daily = (now - start) % DAY == 0
+            if daily:
+                predictions.compact()
             readings = watch.observe(observer, now) if daily else []
             if now > done:
                 self._act(observer, readings, daily)
