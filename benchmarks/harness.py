@@ -1,0 +1,75 @@
+"""What every benchmark shares: interleaved rounds, medians with spread, a table, and a JSON file of bars."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from mainspring.loop.evidence import commit, machine
+
+RESULTS = Path(__file__).parent / "results"
+QUICK = os.environ.get("QUICK", "") not in ("", "0")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A figure and what it must hold to.
+
+    ``floor`` is what the machine allows at best, ``peer`` what another tool reaches, in the same unit; ``bar`` bounds ``value`` from
+    above or below, and None only reports it.
+    """
+
+    name: str
+    value: float
+    unit: str
+    spread: tuple[float, float]
+    floor: float | None = None
+    peer: float | None = None
+    bar: float | None = None
+    above: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether the value is on the right side of the bar."""
+        return self.bar is None or (self.value >= self.bar if self.above else self.value <= self.bar)
+
+
+def interleaved(rounds: int, sides: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
+    """Each side once a round, in turn, so that noise of the machine meets all of them alike."""
+    measured: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, side in sides.items():
+            measured[name].append(side())
+    return measured
+
+
+def bar(name: str, unit: str, values: Sequence[float], **other: float | bool | None) -> Bar:
+    """A bar on the median of rounds, with their range as its spread."""
+    return Bar(name, statistics.median(values), unit, (min(values), max(values)), **other)  # type: ignore[arg-type]
+
+
+def write(area: str, bars: Sequence[Bar]) -> int:
+    """Print the bars, write ``results/<area>.json``; 1 when one does not hold."""
+    table = Table(title=f"{area}, {machine()}, {commit()}", title_justify="left")
+    for column in ("what", "median", "range", "unit", "floor", "ratio to floor", "bar", "holds"):
+        table.add_column(column, justify="left" if column in ("what", "unit") else "right")
+    for one in bars:
+        ratio = "" if one.floor is None else f"{one.value / one.floor:.2f}"
+        bound = "" if one.bar is None else f"{'>=' if one.above else '<='} {one.bar:g}"
+        low, high = one.spread
+        floor = "" if one.floor is None else f"{one.floor:.3g}"
+        table.add_row(one.name, f"{one.value:.3g}", f"{low:.3g} to {high:.3g}", one.unit, floor, ratio, bound, "yes" if one.holds else "NO")
+    Console(width=150).print(table)
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{area}.json"
+    rows = [{**asdict(one), "holds": one.holds} for one in bars]
+    path.write_text(json.dumps({"machine": machine(), "commit": commit(), "quick": QUICK, "bars": rows}, indent=2) + "\n")
+    print(f"Wrote {path}")
+    return 0 if all(one.holds for one in bars) else 1
