@@ -11,6 +11,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Protocol
+from zoneinfo import ZoneInfo
 
 from mainspring.errors import DeclarationError
 
@@ -58,6 +59,15 @@ def format_instant(instant: int) -> str:
 def to_datetime(instant: int) -> datetime:
     """The instant as an aware UTC datetime."""
     return _EPOCH + timedelta(microseconds=instant)
+
+
+@lru_cache(maxsize=1_024)
+def find_zone(name: str) -> ZoneInfo | None:
+    """The IANA time zone of that name, None where there is none."""
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return None
 
 
 class Clock(Protocol):

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from mainspring.errors import DeclarationError
 
@@ -47,16 +48,17 @@ class Status(enum.IntEnum):
     UNAVAILABLE = 5
 
 
-_PYTHON = {str: Type.STR, int: Type.INT, float: Type.FLOAT, bool: Type.BOOL, datetime: Type.INSTANT}
+_PYTHON = {str: Type.STR, int: Type.INT, float: Type.FLOAT, bool: Type.BOOL, datetime: Type.INSTANT, ZoneInfo: Type.STR}
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One column: its name, type, and whether it may be null."""
+    """One column: its name, type, whether it may be null; ``zone`` is text that names an IANA time zone."""
 
     name: str
     type: Type
     nullable: bool = False
+    zone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,10 @@ class Schema:
     def of(cls, columns: Mapping[str, Any], place: str) -> Schema:
         """Schema from ``{"amount": float, "country": str | None, "paid_at": datetime}``; ``| None`` makes a field nullable.
 
+        ``ZoneInfo`` is text that names a time zone.
+
         Raises:
-            DeclarationError: a type is not one of str, int, float, bool, datetime; ``place`` says where.
+            DeclarationError: a type is not one of str, int, float, bool, datetime, ZoneInfo; ``place`` says where.
         """
         return cls(tuple(_field(name, annotation, place) for name, annotation in columns.items()))
 
@@ -108,17 +112,20 @@ def python_type(annotation: Any, place: str) -> tuple[Type, bool]:
     Raises:
         DeclarationError: the annotation is not a supported type.
     """
-    nullable = False
-    if isinstance(annotation, types.UnionType):
-        members = typing.get_args(annotation)
-        nullable = types.NoneType in members
-        rest = [member for member in members if member is not types.NoneType]
-        annotation = rest[0] if len(rest) == 1 else annotation
-    if annotation not in _PYTHON:
+    member, nullable = _member(annotation)
+    if member not in _PYTHON:
         raise DeclarationError(
-            f"{place}: type {annotation!r} is not known. Use str, int, float, bool or datetime, with '| None' if nullable."
+            f"{place}: type {annotation!r} is not known. Use str, int, float, bool, datetime or ZoneInfo, with '| None' if nullable."
         )
-    return _PYTHON[annotation], nullable
+    return _PYTHON[member], nullable
+
+
+def _member(annotation: Any) -> tuple[Any, bool]:
+    if not isinstance(annotation, types.UnionType):
+        return annotation, False
+    members = typing.get_args(annotation)
+    rest = [member for member in members if member is not types.NoneType]
+    return rest[0] if len(rest) == 1 else annotation, types.NoneType in members
 
 
 def _field(name: str, annotation: Any, place: str) -> Field:
@@ -127,4 +134,4 @@ def _field(name: str, annotation: Any, place: str) -> Field:
             f"{place}: column {name!r} is not a usable name. Use letters, digits and single underscores, not starting with one."
         )
     type_, nullable = python_type(annotation, f"{place}, column '{name}'")
-    return Field(name, type_, nullable)
+    return Field(name, type_, nullable, _member(annotation)[0] is ZoneInfo)

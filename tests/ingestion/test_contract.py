@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +47,7 @@ SCHEMA = {
     "fare": float,
     "tip": float | None,
     "shared": bool,
+    "clock": ZoneInfo | None,
 }
 RIDES = Source(
     "rides",
@@ -71,6 +73,7 @@ def body(**changes: Any) -> dict[str, Any]:
         "fare": 10,
         "tip": 1.5,
         "shared": False,
+        "clock": "America/New_York",
     }
     return {name: value for name, value in (row | changes).items() if value is not ...}
 
@@ -117,6 +120,8 @@ def test_instants_with_and_without_offset(text):
         ({"zone": 5}, "zone", "must be text, not a whole number"),
         ({"zone": {"a": 1}}, "zone", "not an object"),
         ({"zone": "\ud800"}, "zone", "UTF-8"),
+        ({"clock": "Mars/Olympus"}, "clock", "IANA time zone"),
+        ({"clock": "America"}, "clock", "IANA time zone"),
         ({"ride_id": ""}, "ride_id", "empty"),
         ({"picked_at": 1_740_000_000}, "picked_at", "ISO 8601"),
         ({"picked_at": "yesterday"}, "picked_at", "ISO 8601"),
@@ -182,6 +187,7 @@ def test_batch_of_a_table_without_nullable_columns():
         ("seats", [1.0, 1e300, None], [1, None], "seats: must be at most 9223372036854775807"),
         ("seats", pa.array([2**63 - 1, 2**63, 3], pa.uint64()), [2**63 - 1, 3], "seats: must be at most 9223372036854775807"),
         ("ride_id", ["a", "", "c"], ["a", "c"], "ride_id: is empty; an id needs at least one character"),
+        ("clock", ["UTC", "Mars/Olympus", None], ["UTC", None], "clock: must be an IANA time zone"),
         ("zone", pa.array(["a", None, "c"]).dictionary_encode(), ["a", "c"], "zone: is null, and may not be"),
         ("seen_at", ["2025-03-01T12:00:00Z", "no", "2025-03-01"], [T, T - 43_200_000_000], "seen_at: must be a date and time in ISO 8601"),
         ("seen_at", pa.array([T * 1000, T * 1000 + 1, None], pa.timestamp("ns")), [T, None], "seen_at: is finer than a microsecond"),
@@ -249,6 +255,7 @@ rows = st.fixed_dictionaries(
         "fare": st.none() | st.floats(-10, 600) | st.just(math.nan) | st.just(math.inf),
         "tip": st.none() | st.floats(allow_nan=False, allow_infinity=False),
         "shared": st.none() | st.booleans(),
+        "clock": st.none() | st.sampled_from(["UTC", "Asia/Tokyo", "America"]) | texts,
     }
 )
 ARROW = {"seats": pa.int64(), "fare": pa.float64(), "tip": pa.float64(), "shared": pa.bool_()}

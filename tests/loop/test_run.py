@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from mainspring.design.report import Report, to_json
 from mainspring.design.report_html import html
 from mainspring.errors import StorageError
 from mainspring.feature_store.online import OnlineStore
+from mainspring.gateway.backend import opened
 from mainspring.loop.replay import logged_ids
 from mainspring.model_registry.registry import Registry
 from mainspring.storage.adapters.lmdb import LmdbKeyValue
@@ -126,6 +128,22 @@ def test_a_finished_run_started_again_changes_nothing(finished: Workspace) -> No
     run.execute()
     run.close()
     assert (EventLog(finished.events).end, len(PredictionLog(finished.predictions).read()[0])) == before
+
+
+def test_what_the_model_corrects_being_null_a_rule_answers_and_the_answer_says_why(finished: Workspace, tmp_path: Path) -> None:
+    copy = Workspace(shutil.copytree(finished.path, tmp_path / "copy"))
+    row = PredictionLog(finished.predictions).read()[0].slice(0, 1).to_pylist()[0]
+    request = {name: row[f"request.{name}"] for name in system.request.columns.names}
+    with opened(copy, stream=False) as backend:
+        full = backend.answer(request, request_id="full", explain=False)
+        partial = backend.answer({**request, "planned_minutes": None}, request_id="partial", explain=True)
+        vague = backend.answer({**request, "carrier": None, "departure_delay": None}, request_id="vague", explain=False)
+    assert (full.answered_by, full.because) == ("model", None)
+    assert (partial.answered_by, partial.interval) == ("distance_rule", None)
+    assert "'planned_minutes' is null" in str(partial.because)
+    assert abs(partial.prediction / full.prediction - 1) < 0.5
+    assert vague.answered_by == "model"
+    assert abs(vague.prediction / full.prediction - 1) < 0.2
 
 
 def test_a_workspace_holds_one_declaration_and_one_recording(finished: Workspace) -> None:

@@ -29,10 +29,20 @@ def test_nullable_integers_are_numbers() -> None:
     assert encoder.transform({"n": to_array([None, 5], Type.INT)})[:, 0].tolist() == pytest.approx([np.nan, 5.0], nan_ok=True)
 
 
+def test_a_null_where_training_had_none_is_the_training_median() -> None:
+    encoder = Encoder.fit(COLUMNS, ["kind", "n", "f"])
+    assert encoder.medians == {"n": 8.0}
+    assert encoder.transform_row(["x", None, None]).tolist() == pytest.approx([0.0, 8.0, np.nan], nan_ok=True)
+
+
 @given(
-    st.lists(st.tuples(st.sampled_from(["x", "y", "z", None]), st.integers(-5, 5), st.none() | st.floats(-9, 9)), min_size=1, max_size=6)
+    st.lists(
+        st.tuples(st.sampled_from(["x", "y", "z", None]), st.none() | st.integers(-5, 5), st.none() | st.floats(-9, 9)),
+        min_size=1,
+        max_size=6,
+    )
 )
-def test_one_row_is_coded_as_many_are(rows: list[tuple[str | None, int, float | None]]) -> None:
+def test_one_row_is_coded_as_many_are(rows: list[tuple[str | None, int | None, float | None]]) -> None:
     encoder = Encoder.from_dict(Encoder.fit(COLUMNS, ["kind", "n", "f"]).to_dict())
     kinds, numbers, floats = zip(*rows, strict=True)
     many = encoder.transform({"kind": to_array(kinds, Type.STR), "n": to_array(numbers, Type.INT), "f": to_array(floats, Type.FLOAT)})

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import numpy.typing as npt
 
-from mainspring.clock import DAY, HOUR, MINUTE, to_datetime
+from mainspring.clock import DAY, HOUR, MINUTE, find_zone, to_datetime
 
 _STEP = 15 * MINUTE
 _EPOCH_WEEKDAY = 3
@@ -47,7 +46,7 @@ def _offsets(instants: npt.NDArray[np.int64], zones: npt.NDArray[Any]) -> npt.ND
 @lru_cache(maxsize=65_536)
 def _offset(step: int, zone: str | None) -> float:
     """The zone's offset from UTC in microseconds during a quarter of an hour: no zone changes within one."""
-    found = _zone(zone)
+    found = None if zone is None else find_zone(zone)
     if found is None:
         return float("nan")
     try:
@@ -55,11 +54,3 @@ def _offset(step: int, zone: str | None) -> float:
     except OverflowError:
         return float("nan")
     return float("nan") if offset is None else offset.total_seconds() * 1e6
-
-
-@lru_cache(maxsize=1_024)
-def _zone(name: str | None) -> ZoneInfo | None:
-    try:
-        return None if name is None else ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
-        return None

@@ -110,6 +110,8 @@ def _property(rule: Rule) -> dict[str, Any]:
         schema["type"] = [schema["type"], "null"]
     if rule.is_id and rule.field.type == Type.STR:
         schema["minLength"] = 1
+    if rule.field.zone:
+        schema["description"] = "IANA time zone"
     bounds = [(key, bound) for key, bound in (("minimum", rule.low), ("maximum", rule.high)) if bound is not None]
     if rule.field.type == Type.INSTANT:
         return schema | ({"description": ", ".join(f"{key} {_written(rule, bound)}" for key, bound in bounds)} if bounds else {})
@@ -117,6 +119,8 @@ def _property(rule: Rule) -> dict[str, Any]:
 
 
 def _example(rule: Rule) -> Any:
+    if rule.field.zone:
+        return "America/New_York"
     if rule.field.type == Type.STR:
         return f"{rule.field.name}-1"
     usual = _EXAMPLES[rule.field.type]

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mainspring.clock import parse_instant
+from mainspring.clock import find_zone, parse_instant
 from mainspring.errors import DataError
-from mainspring.ingestion.values import INT_MAX, INT_MIN, IS_EMPTY, IS_NULL, LATEST, NOT_AN_INSTANT, NOT_FINITE, Rule
+from mainspring.ingestion.values import INT_MAX, INT_MIN, IS_EMPTY, IS_NULL, LATEST, NOT_A_ZONE, NOT_AN_INSTANT, NOT_FINITE, Rule
 from mainspring.schema import Type, arrow_type
 
 Mask = npt.NDArray[np.bool_]
@@ -78,7 +78,8 @@ def _contents(values: pa.Array, rule: Rule, filled: Mask) -> list[Problem]:
     if rule.field.type == Type.BOOL:
         return []
     if rule.field.type == Type.STR:
-        return [Problem(IS_EMPTY, pc.equal(values, "").fill_null(False).to_numpy(zero_copy_only=False))] if rule.is_id else []
+        empty = [Problem(IS_EMPTY, _in(values, [""]))] if rule.is_id else []
+        return [*empty, Problem(NOT_A_ZONE, _in(values, _unknown_zones(values)))] if rule.field.zone else empty
     numbers, (low, high) = _numbers(values), rule.limits
     unfit = [Problem(NOT_FINITE, filled & ~np.isfinite(numbers))] if rule.field.type == Type.FLOAT else []
     return [*unfit, Problem(rule.too_low, filled & (numbers < low)), Problem(rule.too_high, filled & (numbers > high))]
@@ -119,6 +120,15 @@ def _instants_of_text(array: pa.Array) -> tuple[pa.Array, list[Problem]]:
             instants.append(0)
             unparsable[row] = True
     return pa.array(instants, type=pa.int64()), [Problem(NOT_AN_INSTANT, unparsable)]
+
+
+def _in(array: pa.Array, texts: list[str]) -> Mask:
+    mask: Mask = pc.is_in(array, pa.array(texts, pa.string())).to_numpy(zero_copy_only=False)
+    return mask
+
+
+def _unknown_zones(array: pa.Array) -> list[str]:
+    return [name for name in pc.unique(array).to_pylist() if name is not None and find_zone(name) is None]
 
 
 def _numbers(array: pa.Array) -> npt.NDArray[Any]:

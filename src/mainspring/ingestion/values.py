@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from mainspring.clock import format_instant, parse_instant
+from mainspring.clock import find_zone, format_instant, parse_instant
 from mainspring.errors import RequestError
 from mainspring.schema import Field, Type
 from mainspring.spec import Source
@@ -23,6 +23,7 @@ INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 NOT_FINITE = "must be a finite number"
 NOT_UTF8 = "must be text that UTF-8 can hold"
 IS_NULL = "is null, and may not be"
+NOT_A_ZONE = "must be an IANA time zone, for example America/New_York"
 IS_EMPTY = "is empty; an id needs at least one character"
 NOT_AN_INSTANT = "must be a date and time in ISO 8601, for example 2025-03-01T12:00:00Z"
 
@@ -104,7 +105,7 @@ def _outside(rule: Rule, value: float) -> RequestError:
 
 
 def _text(rule: Rule) -> Callable[[Any], Value]:
-    name, is_id = rule.field.name, rule.is_id
+    name, is_id, zone = rule.field.name, rule.is_id, rule.field.zone
 
     def check(value: Any) -> Value:
         if not isinstance(value, str):
@@ -116,6 +117,8 @@ def _text(rule: Rule) -> Callable[[Any], Value]:
                 value.encode()
             except UnicodeEncodeError as error:
                 raise RequestError(name, NOT_UTF8) from error
+        if zone and find_zone(value) is None:
+            raise RequestError(name, NOT_A_ZONE)
         return value
 
     return check

@@ -18,15 +18,19 @@ LEAST_COUNT = 5
 class Encoder:
     """Columns in the order of ``names``; text columns are coded by ``categories``, most frequent first.
 
-    Null, and a category that was not learned, is NaN.
+    ``medians`` holds the training median of each number column that was never null in training: it stands in for a null
+    there, of which the trees know nothing. Every other null, and a category that was not learned, is NaN.
     """
 
     names: tuple[str, ...]
     categories: Mapping[str, Mapping[str, int]]
+    medians: Mapping[str, float]
+    _nulls: tuple[float, ...] = field(init=False)
     _tables: tuple[Mapping[str, int] | None, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_tables", tuple(self.categories.get(name) for name in self.names))
+        object.__setattr__(self, "_nulls", tuple(self.medians.get(name, np.nan) for name in self.names))
 
     @classmethod
     def fit(cls, columns: Mapping[str, npt.NDArray[Any]], names: Sequence[str]) -> Encoder:
@@ -39,7 +43,9 @@ class Encoder:
                 kept = [text for text, count in counted if count >= LEAST_COUNT]
                 if kept or not _numbers(columns[name]):
                     categories[name] = {text: code for code, text in enumerate(kept)}
-        return cls(tuple(names), categories)
+        numbers = {name: _coded(columns[name], None) for name in names if name not in categories}
+        medians = {name: float(np.median(column)) for name, column in numbers.items() if len(column) and not np.isnan(column).any()}
+        return cls(tuple(names), categories, medians)
 
     @property
     def categorical(self) -> tuple[str, ...]:
@@ -48,25 +54,27 @@ class Encoder:
 
     def transform(self, columns: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
         """The matrix of shape ``(n, d)`` for columns of shape ``(n,)``."""
-        return np.column_stack([_coded(columns[name], table) for name, table in zip(self.names, self._tables, strict=True)])
+        coded = np.column_stack([_coded(columns[name], table) for name, table in zip(self.names, self._tables, strict=True)])
+        return np.where(np.isnan(coded), self._nulls, coded)
 
     def transform_row(self, values: Sequence[Any]) -> npt.NDArray[np.float64]:
         """One row of shape ``(d,)`` from values in the order of ``names``, None for null."""
         row = [
-            (np.nan if value is None else value) if table is None else table.get(value, np.nan)
-            for value, table in zip(values, self._tables, strict=True)
+            (null if value is None else value) if table is None else table.get(value, null)
+            for value, table, null in zip(values, self._tables, self._nulls, strict=True)
         ]
         return np.array(row, dtype=np.float64)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
-        return {"names": list(self.names), "categories": {name: list(table) for name, table in self.categories.items()}}
+        categories = {name: list(table) for name, table in self.categories.items()}
+        return {"names": list(self.names), "categories": categories, "medians": dict(self.medians)}
 
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> Encoder:
         """The encoder that `to_dict` wrote."""
         tables = {name: {text: code for code, text in enumerate(texts)} for name, texts in body["categories"].items()}
-        return cls(tuple(body["names"]), tables)
+        return cls(tuple(body["names"]), tables, body["medians"])
 
 
 def _coded(column: npt.NDArray[Any], table: Mapping[str, int] | None) -> npt.NDArray[np.float64]:

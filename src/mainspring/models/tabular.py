@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from mainspring.errors import ServingError
 from mainspring.models.adapters.lightgbm import Booster
 from mainspring.models.conformal import ConformalInterval
 from mainspring.models.encoding import Encoder
@@ -19,8 +20,10 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class TabularModel:
-    """Trees over encoded features, added to an offset feature where one is declared (0 where that is null).
+    """Trees over encoded features, added to an offset feature where one is declared.
 
+    A null offset is 0 if there were such rows in training. If there were none, the trees know no answer without it: a row is refused
+    so that something else can answer; in a batch the training median stands in.
     ``offset`` is the offset feature's name and ``offset_mean`` its training mean, the zero point of its effect.
     """
 
@@ -34,10 +37,14 @@ class TabularModel:
 
     def predict(self, columns: Mapping[str, npt.NDArray[Any]]) -> Floats:
         """Scores of shape ``(n,)`` for feature columns of shape ``(n,)`` each."""
-        return self.booster.predict(self.encoder.transform(columns)) + offset_of(columns, self.offset, len(next(iter(columns.values()))))
+        return self.booster.predict(self.encoder.transform(columns)) + self._offsets(columns)
 
     def predict_row(self, values: Sequence[Any]) -> tuple[float, float | None, float | None]:
-        """Score and interval of one row of feature values in the encoder's order, None for null."""
+        """Score and interval of one row of feature values in the encoder's order, None for null.
+
+        Raises:
+            ServingError: the offset is null and never was in training.
+        """
         score = self.booster.predict_row(self.encoder.transform_row(values)) + self._offset(values)
         low, high = (None, None) if self.interval is None else self.interval.apply_one(score)
         return score, low, high
@@ -79,9 +86,14 @@ class TabularModel:
         if self.offset is None:
             return 0.0
         value = values[self.encoder.names.index(self.offset)]
+        if value is None and self.offset in self.encoder.medians:
+            raise ServingError(f"feature '{self.offset}' is null, and the model corrects it; it never was null in training")
         return 0.0 if value is None else float(value)
 
+    def _offsets(self, columns: Mapping[str, npt.NDArray[Any]]) -> Floats | float:
+        return 0.0 if self.offset is None else offset_of(columns[self.offset], self.encoder.medians.get(self.offset, 0.0))
 
-def offset_of(columns: Mapping[str, npt.NDArray[Any]], offset: str | None, rows: int) -> Floats:
-    """The offset column of shape ``(rows,)``, 0 where it is null or none is declared."""
-    return np.zeros(rows) if offset is None else np.nan_to_num(np.asarray(columns[offset], dtype=np.float64), nan=0.0)
+
+def offset_of(column: npt.NDArray[Any], null: float = 0.0) -> Floats:
+    """The offset column as float64 of the same shape, ``null`` where it is null."""
+    return np.nan_to_num(np.asarray(column, dtype=np.float64), nan=null)

@@ -28,8 +28,8 @@ class Reason(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """One answer. ``answered_by`` is model, previous, or the name of the rule; ``variant`` champion or challenger.
 
-    ``flags`` maps a feature to its status where that is unknown_key, expired or unavailable. In JSON the prediction has
-    the name of the label: see `answer_type`.
+    ``because`` says why the model that was due did not answer. ``flags`` maps a feature to its status where that is
+    unknown_key, expired or unavailable. In JSON the prediction has the name of the label: see `answer_type`.
     """
 
     request_id: str
@@ -39,6 +39,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     version: str
     variant: str
     interval: Interval | None = None
+    because: str | None = None
     reasons: tuple[Reason, ...] = ()
     flags: dict[str, str] | None = None
 

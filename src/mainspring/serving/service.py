@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mainspring.clock import Clock
 from mainspring.errors import MainspringError, ServingError
@@ -19,9 +18,17 @@ from mainspring.serving.versions import LoadedVersion, Versions
 from mainspring.spec import PREVIOUS, System
 from mainspring.storage.prediction_log import Prediction, PredictionWriter
 
-_log = logging.getLogger(__name__)
 _FLAGGED = (Status.EXPIRED, Status.UNKNOWN_KEY, Status.UNAVAILABLE)
 REASONS = 3
+
+
+class _Scored(NamedTuple):
+    answered_by: str
+    version: LoadedVersion
+    score: float
+    low: float | None
+    high: float | None
+    because: str | None
 
 
 class PredictionService:
@@ -76,9 +83,9 @@ class PredictionService:
         started = time.perf_counter_ns()
         deployment = self.deployment
         features = self._features.read(row)
-        answered_by, version, score, low, high = self._score(deployment, features, variant)
+        scored = self._score(deployment, features, variant)
         shadow_version, shadow_score = self._shadow(deployment, features, variant)
-        reasons = version.reasons(features, REASONS) if explain and answered_by in ("model", PREVIOUS) else []
+        reasons = scored.version.reasons(features, REASONS) if explain and scored.answered_by in ("model", PREVIOUS) else []
         latency_us = (time.perf_counter_ns() - started) / 1_000
         self._writer.append(
             Prediction(
@@ -89,19 +96,19 @@ class PredictionService:
                 features=features.values,
                 statuses=features.statuses,
                 system=self._hash,
-                version=version.id,
+                version=scored.version.id,
                 variant=variant,
-                answered_by=answered_by,
-                score=score,
-                low=low,
-                high=high,
+                answered_by=scored.answered_by,
+                score=scored.score,
+                low=scored.low,
+                high=scored.high,
                 reasons=tuple(reasons),
                 latency_us=latency_us,
                 shadow_version=shadow_version,
                 shadow_score=shadow_score,
             )
         )
-        return self._compose(request_id, features, answered_by, version.id, variant, score, low, high, reasons)
+        return self._compose(request_id, features, scored, variant, reasons)
 
     def metadata(self) -> dict[str, Any]:
         """What answers now: the live versions and the stage of the rollout."""
@@ -114,17 +121,16 @@ class PredictionService:
             "challenger_share": deployment.share,
         }
 
-    def _score(
-        self, deployment: Deployment, features: FeatureRow, variant: str
-    ) -> tuple[str, LoadedVersion, float, float | None, float | None]:
+    def _score(self, deployment: Deployment, features: FeatureRow, variant: str) -> _Scored:
         due = deployment.challenger if variant == "challenger" else deployment.champion
+        because: str | None = None
         for answered_by, version in self._chain(due, deployment):
             try:
                 score, low, high = version.predict(features) if answered_by in ("model", PREVIOUS) else version.rule(answered_by, features)
             except MainspringError as error:
-                _log.warning("%s: %s could not answer as %s: %s", self.system.name, version.id, answered_by, error)
+                because = because or f"{version.id} could not answer: {error}"
                 continue
-            return answered_by, version, *self._clip(score, low, high)
+            return _Scored(answered_by, version, *self._clip(score, low, high), because)
         raise ServingError(f"System '{self.system.name}': no model and no rule could answer. Train and promote a version.")
 
     def _chain(self, due: str | None, deployment: Deployment) -> list[tuple[str, LoadedVersion]]:
@@ -143,8 +149,7 @@ class PredictionService:
             return "", None
         try:
             return other, self._clip(*self._versions.get(other).predict(features))[0]
-        except MainspringError as error:
-            _log.warning("%s: %s could not score in shadow: %s", self.system.name, other, error)
+        except MainspringError:
             return other, None
 
     def _clip(self, score: float, low: float | None, high: float | None) -> tuple[float, float | None, float | None]:
@@ -157,9 +162,8 @@ class PredictionService:
         return clipped[0], clipped[1], clipped[2]  # type: ignore[return-value]
 
     def _compose(
-        self, request_id: str, features: FeatureRow, answered_by: str, version: str, variant: str,
-        score: float, low: float | None, high: float | None, reasons: Sequence[tuple[str, float]],
-    ) -> Answer:  # fmt: skip
+        self, request_id: str, features: FeatureRow, scored: _Scored, variant: str, reasons: Sequence[tuple[str, float]]
+    ) -> Answer:
         quantiles = self.system.model.interval
         values = dict(zip(self._names, features.values, strict=True)) if reasons else {}
         flags = {
@@ -168,11 +172,12 @@ class PredictionService:
         return self._answer_type(
             request_id,
             self.system.name,
-            score,
-            answered_by,
-            version,
+            scored.score,
+            scored.answered_by,
+            scored.version.id,
             variant,
-            None if low is None or high is None or quantiles is None else Interval(low, high, quantiles),
+            None if scored.low is None or scored.high is None or quantiles is None else Interval(scored.low, scored.high, quantiles),
+            scored.because,
             tuple(Reason(name, values[name], effect) for name, effect in reasons),
             flags or None,
         )

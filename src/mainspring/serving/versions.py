@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from mainspring.models.baselines import LinearLine
 from mainspring.models.tabular import TabularModel
 from mainspring.serving.features import FeatureRow
 from mainspring.spec import LinearRule, System
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,4 +107,5 @@ def load(system: System, registry: Registry, version_id: str) -> LoadedVersion:
         artifacts = {name: registry.artifact(version, name) for name in TabularModel.ARTIFACTS}
         return LoadedVersion(version_id, TabularModel.from_artifacts(artifacts), rules, positions)
     except (MainspringError, KeyError, ValueError) as error:
+        _log.warning("%s: %s cannot be loaded, its rules answer alone: %s", system.name, version_id, error)
         return LoadedVersion(version_id, None, rules, positions, str(error))

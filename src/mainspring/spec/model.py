@@ -45,9 +45,10 @@ class Label:
 class LightGBM:
     """Gradient-boosted trees, with when and on how much history they are retrained.
 
-    ``offset`` names a feature that the trees correct instead of predicting from nothing (0 where it is null).
-    ``interval`` are the two quantiles of the predictive interval, from split conformal residuals on the newest
-    ``holdout`` of the training data. ``ignore`` names features that only other features use.
+    ``offset`` names a feature that the trees correct instead of predicting from nothing; where it is null, it is 0 if there
+    were such rows in training, and else the model leaves the answer to the fallback. ``interval`` are the two quantiles of
+    the predictive interval, from split conformal residuals on the newest ``holdout`` of the training data. ``ignore`` names
+    features that only other features use.
     """
 
     objective: str = "regression"

@@ -19,11 +19,12 @@ Bound = int | float | None
 class Source:
     """A stream of facts.
 
-    ``schema`` maps columns to ``str``, ``int``, ``float``, ``bool`` or ``datetime``, with ``| None`` where null is allowed.
-    ``event_time`` names the column that says when a fact happened, ``known_time`` (optional) when it could be known,
-    ``event_id`` the column that identifies it. ``kind='event'`` facts count strictly after they happened; rows of a
-    ``kind='table'`` (slowly changing dimensions) count from their timestamp on. ``ranges`` bounds numeric and time columns,
-    both ends inclusive; a row or request outside is refused. ``derive`` lists functions of the columns that add columns.
+    ``schema`` maps columns to ``str``, ``int``, ``float``, ``bool``, ``datetime`` or ``ZoneInfo`` (text that names a time
+    zone), with ``| None`` where null is allowed. ``event_time`` names the column that says when a fact happened,
+    ``known_time`` (optional) when it could be known, ``event_id`` the column that identifies it. ``kind='event'`` facts
+    count strictly after they happened; rows of a ``kind='table'`` (slowly changing dimensions) count from their timestamp
+    on. ``ranges`` bounds numeric and time columns, both ends inclusive; a row or request outside is refused. ``derive``
+    lists functions of the columns that add columns.
     """
 
     name: str

@@ -67,7 +67,7 @@ def fit(system: System, dataset: Dataset, *, threads: int = 2, shuffle_labels: n
     label = earlier.label if shuffle_labels is None else shuffle_labels.permutation(earlier.label)
     names = [feature.name for feature in system.inputs]
     encoder = Encoder.fit(earlier.columns, names)
-    offset = offset_of(earlier.columns, spec.offset, len(earlier))
+    offset = np.zeros(len(earlier)) if spec.offset is None else offset_of(earlier.columns[spec.offset])
     booster = Booster.fit(
         encoder.transform(earlier.columns),
         label - offset,

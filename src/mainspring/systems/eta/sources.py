@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
@@ -67,7 +68,7 @@ _INSTANTS = ("1990-01-01", "2100-01-01")
 _TRIP = {
     "trip_id": str,
     "departed_at": datetime,
-    "timezone": str,
+    "timezone": ZoneInfo,
     "origin": str,
     "destination": str,
     "area": str | None,
