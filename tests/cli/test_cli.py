@@ -11,8 +11,7 @@ from click.testing import CliRunner
 
 from delivery import build
 from mainspring.cli import main
-from mainspring.cli.app import WORK
-from mainspring.cli.systems import free_workspace
+from mainspring.cli.systems import WORK, free_workspace
 from mainspring.model_registry.registry import Registry
 from mainspring.systems.eta import system
 

@@ -13,8 +13,6 @@ import click
 from mainspring import __version__
 from mainspring.errors import MainspringError
 
-WORK = Path("mainspring-work")
-
 
 class _Verbs(click.Group):
     """Verbs in the order of the loop; a known error is one line on stderr and its own exit code."""

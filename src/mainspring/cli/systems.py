@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from mainspring.cli.app import WORK
 from mainspring.errors import DeclarationError, StorageError, did_you_mean
 from mainspring.model_registry.registry import Registry
 from mainspring.spec import System
 from mainspring.storage.workspace import Workspace
+
+WORK = Path("mainspring-work")
 
 
 def find_system(name: str) -> ModuleType:
