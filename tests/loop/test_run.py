@@ -89,6 +89,13 @@ def test_requirements_have_verdicts_with_evidence(report: Report) -> None:
         assert verdict.commit
 
 
+def test_evidence_of_another_declaration_is_stale(finished: Workspace) -> None:
+    declared = small_run(finished.path, DAYS).system
+    assert "stale" not in {verdict.verdict for verdict in build_report(finished, declared)[1].verdicts}
+    changed = dataclasses.replace(declared, question="How long?")
+    assert {verdict.verdict for verdict in build_report(finished, changed)[1].verdicts} == {"stale"}
+
+
 def test_what_was_live_is_a_query(finished: Workspace) -> None:
     registry = Registry(finished.registry)
     decisions = registry.decisions("eta")

@@ -149,17 +149,20 @@ def serve(system: str, workspace: Path | None, port: int) -> None:
 @workspace_option
 @json_option
 def verify(system: str, workspace: Path | None, as_json: bool) -> None:
-    """Judge every requirement again on the evidence of a run, and write its report anew. Exit code 9 when one is missed.
+    """Judge every requirement again on the evidence of a run, and write its report anew.
+
+    Exit code 9 when one is not met: missed, unmeasured, or stale because the declaration has changed since.
 
     \b
     Example:
       mainspring verify eta
     """
     from mainspring.cli.running import report_on
-    from mainspring.cli.systems import newest_workspace
+    from mainspring.cli.systems import find_system, newest_workspace
 
-    report = report_on(workspace or newest_workspace(system), as_json=as_json)
-    if any(verdict.verdict == "missed" for verdict in report.verdicts):
+    declared = find_system(system).system
+    report = report_on(workspace or newest_workspace(system), declared, as_json=as_json)
+    if any(verdict.verdict != "met" for verdict in report.verdicts):
         sys.exit(9)
 
 

@@ -14,6 +14,7 @@ from mainspring.storage.workspace import Workspace
 
 if TYPE_CHECKING:
     from mainspring.design.report import Report
+    from mainspring.spec import System
 
 
 def run_system(
@@ -51,14 +52,14 @@ def run_system(
         finally:
             run.close()
         bars.step("report", 0, 1)
-        report = report_on(folder, as_json=as_json, quiet=True)
+        report = report_on(folder, system, as_json=as_json, quiet=True)
         bars.step("report", 1, 1)
     show(report, as_json=as_json)
     if keep_serving:
         serve_workspace(folder, port)
 
 
-def report_on(folder: Path, *, as_json: bool, quiet: bool = False) -> Report:
+def report_on(folder: Path, declared: System, *, as_json: bool, quiet: bool = False) -> Report:
     """Judge the evidence in a workspace and write its report as HTML and JSON; print it unless ``quiet``."""
     from mainspring.design.draw import svg
     from mainspring.design.evidence import build_report
@@ -66,7 +67,7 @@ def report_on(folder: Path, *, as_json: bool, quiet: bool = False) -> Report:
     from mainspring.design.report_html import html
 
     workspace = Workspace(folder)
-    system, report = build_report(workspace)
+    system, report = build_report(workspace, declared)
     (workspace.report / "report.json").write_text(to_json(report))
     (workspace.report / "report.html").write_text(html(report, svg(system)))
     if not quiet:

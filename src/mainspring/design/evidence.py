@@ -56,6 +56,7 @@ class _Evidence:
     latencies_us: npt.NDArray[np.float32]
     finished: Mapping[str, Any]
     now: int
+    stale: bool
 
     @property
     def errors(self) -> Floats:
@@ -74,8 +75,10 @@ class _Evidence:
         return np.asarray((as_of - _first(self.predictions)) // DAY, dtype=np.int64)
 
 
-def build_report(workspace: Workspace) -> tuple[System, Report]:
+def build_report(workspace: Workspace, declared: System | None = None) -> tuple[System, Report]:
     """The System of a workspace and the report on its records.
+
+    Where the System is ``declared`` otherwise by now, the run's evidence is stale.
 
     Raises:
         StorageError: the folder holds no run, or one that has answered nothing yet.
@@ -84,13 +87,13 @@ def build_report(workspace: Workspace) -> tuple[System, Report]:
         raise StorageError(f"{workspace.path} holds no run. Run one: mainspring run SYSTEM --workspace {workspace.path}")
     registry = Registry(workspace.registry)
     try:
-        evidence = _collect(workspace, registry)
+        evidence = _collect(workspace, registry, declared)
         return evidence.system, _report(evidence)
     finally:
         registry.close()
 
 
-def _collect(workspace: Workspace, registry: Registry) -> _Evidence:
+def _collect(workspace: Workspace, registry: Registry, declared: System | None) -> _Evidence:
     system = load_system(registry)
     log = EventLog(workspace.events)
     tables = Tables(workspace.tables)
@@ -117,6 +120,7 @@ def _collect(workspace: Workspace, registry: Registry) -> _Evidence:
         np.fromfile(latencies, dtype=np.float32) if latencies.is_file() else np.empty(0, dtype=np.float32),
         finished,
         now,
+        declared is not None and declared.hash != system.hash,
     )
 
 
@@ -310,6 +314,7 @@ def _judged(
         machine=machine,
         commit=commit,
         evidence=basis,
+        stale=evidence.stale,
     )
 
 

@@ -34,7 +34,7 @@ def judge(
 ) -> Verdict:  # fmt: skip
     """Hold ``value`` against ``[low, high]``, both ends inclusive, None for open.
 
-    Without a value, or with ``n`` 0, the verdict is unmeasured; evidence of another system or too old an instant is stale.
+    Without a value, or with ``n`` 0, the verdict is unmeasured; evidence of another declaration is stale.
     """
     if value is None or value != value or n == 0:
         verdict = UNMEASURED
