@@ -13,6 +13,7 @@ import mainspring
 from mainspring import errors
 from mainspring.cli import main
 from mainspring.gateway import metrics
+from mainspring.spec.aggregate import KINDS
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
@@ -30,6 +31,11 @@ def first_cells(text: str) -> set[str]:
 
 def test_every_public_name_is_in_the_reference_and_no_other() -> None:
     assert first_cells(section("Declaring")) == set(mainspring.__all__)
+
+
+def test_every_aggregation_is_in_the_reference_and_no_other() -> None:
+    named = first_cells(section('Aggregates of a view: `source.per("key")`'))
+    assert {name.split("(")[0] for name in named} - {""} == set(KINDS)
 
 
 def test_every_verb_is_in_the_reference_and_no_other() -> None:

@@ -1,6 +1,6 @@
 """Columns of values as NumPy arrays.
 
-Floats are float64 with NaN for null, text is an object array with None for null; int, bool and instant are int64 or bool,
+Floats are float64 with NaN for null, text, lists and maps are object arrays with None for null; int, bool and instant are int64 or bool,
 and become object arrays with None only where a null is among them, so that no integer passes through a float.
 """
 
@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mainspring.schema import Field, Type
+from mainspring.schema import Field, Type, arrow_type
 
 Array = npt.NDArray[Any]
 
+_OBJECTS = (Type.STR, Type.JSON)
 _DTYPES = {Type.INT: np.int64, Type.INSTANT: np.int64, Type.BOOL: np.bool_}
 
 
@@ -24,9 +26,10 @@ def to_array(values: Sequence[Any], type_: Type) -> Array:
     """Python values, None for null, as a column of shape ``(len(values),)``."""
     if type_ == Type.FLOAT:
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-    if type_ == Type.STR or None in values:
+    if type_ in _OBJECTS or None in values:
         column = np.empty(len(values), dtype=object)
-        column[:] = values
+        for row, value in enumerate(values):
+            column[row] = value
         return column
     return np.array(values, dtype=_DTYPES[type_])
 
@@ -35,6 +38,8 @@ def from_arrow(column: pa.ChunkedArray | pa.Array, type_: Type) -> Array:
     """An Arrow column as a NumPy column."""
     if type_ == Type.FLOAT:
         return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy())
+    if type_ == Type.JSON:
+        return to_array([None if text is None else msgspec.json.decode(text) for text in column.to_pylist()], type_)
     if type_ == Type.STR or column.null_count:
         return to_array(column.to_pylist(), type_)
     values = column.to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy()
@@ -42,10 +47,14 @@ def from_arrow(column: pa.ChunkedArray | pa.Array, type_: Type) -> Array:
 
 
 def to_arrow(column: Array, field: Field) -> pa.Array:
-    """A NumPy column as Arrow, NaN becoming null."""
-    from mainspring.schema import arrow_type
+    """A NumPy column as Arrow, NaN becoming null, lists and maps becoming JSON."""
+    values = to_json(column.tolist()) if field.type == Type.JSON else column
+    return pa.array(values, type=arrow_type(field.type), from_pandas=True)
 
-    return pa.array(column, type=arrow_type(field.type), from_pandas=True)
+
+def to_json(values: Sequence[Any]) -> list[str | None]:
+    """Lists and maps as JSON text, null staying null."""
+    return [None if value is None else msgspec.json.encode(value).decode() for value in values]
 
 
 def to_values(column: Array) -> list[Any]:

@@ -28,13 +28,14 @@ ENVELOPE = (EVENT_ID, EVENT_TIME, KNOWN_TIME)
 
 
 class Type(enum.StrEnum):
-    """Types of a field. ``instant`` is stored as int64 microseconds UTC."""
+    """Types of a field. ``instant`` is stored as int64 microseconds UTC, ``json`` (lists and maps of aggregates) as text."""
 
     STR = "str"
     INT = "int"
     FLOAT = "float"
     BOOL = "bool"
     INSTANT = "instant"
+    JSON = "json"
 
 
 class Status(enum.IntEnum):
@@ -103,7 +104,8 @@ def arrow_type(type_: Type) -> pa.DataType:
     """The Arrow type that stores a field type."""
     import pyarrow as pa
 
-    return {Type.STR: pa.string(), Type.INT: pa.int64(), Type.FLOAT: pa.float64(), Type.BOOL: pa.bool_(), Type.INSTANT: pa.int64()}[type_]
+    types = {Type.INT: pa.int64(), Type.FLOAT: pa.float64(), Type.BOOL: pa.bool_(), Type.INSTANT: pa.int64()}
+    return types.get(type_, pa.string())
 
 
 def python_type(annotation: Any, place: str) -> tuple[Type, bool]:

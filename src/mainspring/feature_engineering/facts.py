@@ -1,4 +1,4 @@
-"""The facts of one key in one view, and the answers that SEMANTICS gives on them.
+"""The facts of one key in one view, and the answers that aggregates give on them.
 
 A `State` holds the newest facts one by one, sorted by which wins (event time, known time, event id), and everything that
 no window can reach any more folded into a `Base`. Any order of arrival gives the same state of answers.
@@ -15,32 +15,12 @@ import numpy as np
 
 from mainspring.clock import HOUR
 from mainspring.columns import Array
+from mainspring.feature_engineering.aggregations import INT_LIMIT, Aggregation, Facts, Rank, aggregation, merged, total
 from mainspring.schema import Status, Type
 from mainspring.spec import Aggregate, View
 
 LOOK_BACK = 6 * HOUR
 """How far behind the newest fact of a key a question may be asked and still be answered exactly."""
-
-
-class Tally(NamedTuple):
-    """Mergeable fold of one column's non-null values: how many, their sum, least and greatest."""
-
-    n: int = 0
-    total: Any = 0
-    low: Any = None
-    high: Any = None
-
-    def merge(self, other: Tally) -> Tally:
-        """The fold of both."""
-        if not self.n or not other.n:
-            return self if self.n else other
-        return Tally(self.n + other.n, self.total + other.total, min(self.low, other.low), max(self.high, other.high))
-
-    def result(self, function: str) -> Any:
-        """Sum, mean, min or max; None when there was no value."""
-        if not self.n:
-            return None
-        return {"sum": self.total, "mean": self.total / self.n, "min": self.low, "max": self.high}[function]
 
 
 class Newest(NamedTuple):
@@ -54,10 +34,9 @@ class Newest(NamedTuple):
 
 @dataclass(slots=True)
 class Base:
-    """Facts older than any window, folded."""
+    """Facts older than any window: the states of the plan's lifetime aggregates over them, and the newest."""
 
-    count: int = 0
-    tallies: list[Tally] = field(default_factory=list)
+    folds: list[Any] = field(default_factory=list)
     newest: Newest | None = None
 
 
@@ -120,6 +99,8 @@ class ViewPlan:
 
     view: View
     aggregates: tuple[Aggregate, ...]
+    folds: tuple[Aggregation, ...] = field(init=False)
+    lifetimes: tuple[int, ...] = field(init=False)
     columns: tuple[str, ...] = field(init=False)
     types: tuple[Type, ...] = field(init=False)
     widths: tuple[int | None, ...] = field(init=False)
@@ -127,9 +108,12 @@ class ViewPlan:
     inclusive: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        columns = tuple(dict.fromkeys(aggregate.column for aggregate in self.aggregates if aggregate.column is not None))
+        columns = tuple(dict.fromkeys(column for aggregate in self.aggregates for column in aggregate.columns))
+        lifetimes = [i for i, one in enumerate(self.aggregates) if one.window is None and not one.is_newest]
         windows = [aggregate.window_us for aggregate in self.aggregates if aggregate.window_us is not None]
         values: dict[str, Any] = {
+            "folds": tuple(map(aggregation, self.aggregates)),
+            "lifetimes": tuple(lifetimes),
             "columns": columns,
             "types": tuple(self.view.source.columns[column].type for column in columns),
             "widths": tuple(dict.fromkeys(aggregate.window_us for aggregate in self.aggregates)),
@@ -143,7 +127,7 @@ class ViewPlan:
         """The state of a key without facts."""
         times = np.empty(0, dtype=np.int64)
         columns = [np.empty(0, dtype=np.float64 if type_ == Type.FLOAT else object) for type_ in self.types]
-        return State(times, times, EventIds(0, b""), columns, Base(tallies=[Tally() for _ in self.columns]))
+        return State(times, times, EventIds(0, b""), columns, Base([None] * len(self.lifetimes)))
 
     def insert(self, state: State, added: State) -> State:
         """The state with more facts, in any order; repeated facts count once, and what no window reaches is folded."""
@@ -152,34 +136,61 @@ class ViewPlan:
             return self._fold(_sorted(_joined(state, fresh)))
         return self._fold(_joined(state, fresh))
 
-    def read(self, state: State, as_of: int) -> list[tuple[Any, Status]]:
-        """Value and status of every aggregate at ``as_of``, as known then."""
+    def read(self, state: State, as_of: int, *, known_as_of: bool = True) -> list[tuple[Any, Status]]:
+        """Value and status of every aggregate at ``as_of``, as known then, or with ``known_as_of=False`` as known by now."""
         if state.irregular:
-            state = _visible(state, as_of, self.inclusive)
+            state = _visible(state, as_of, self.inclusive, as_of if known_as_of else INT_LIMIT)
         times = state.event_times
         end = int(times.searchsorted(as_of, "right" if self.inclusive else "left"))
         starts = {width: 0 if width is None else int(times.searchsorted(as_of - width, "left")) for width in self.widths}
-        return [self._answer(aggregate, state, as_of, starts[aggregate.window_us], end) for aggregate in self.aggregates]
+        return [
+            self._newest(aggregate, state, as_of, end) if aggregate.is_newest
+            else self._answer(i, state, as_of, starts[aggregate.window_us], end)
+            for i, aggregate in enumerate(self.aggregates)
+        ]  # fmt: skip
 
-    def _answer(self, aggregate: Aggregate, state: State, as_of: int, start: int, end: int) -> tuple[Any, Status]:
-        if aggregate.function == "last":
-            return self._last(aggregate, state, as_of, end)
-        if aggregate.column is None:
-            return end - start + (state.base.count if aggregate.window is None else 0), Status.PRESENT
-        index = self.columns.index(aggregate.column)
-        function = aggregate.function
-        if aggregate.window is None:
-            value = tally(state.columns[index][start:end]).merge(state.base.tallies[index]).result(function)
+    def _answer(self, i: int, state: State, as_of: int, start: int, end: int) -> tuple[Any, Status]:
+        aggregate, fold = self.aggregates[i], self.folds[i]
+        plain = aggregate.where is None and aggregate.by is None and aggregate.window is not None
+        if plain and aggregate.function == "count":
+            return end - start, Status.PRESENT
+        if plain and aggregate.function == "mean":
+            value = _mean(state.columns[self.columns.index(aggregate.column or "")][start:end])
         else:
-            value = _reduce(state.columns[index][start:end], function)
+            held = self._state(i, state, start, end)
+            if aggregate.window is None:
+                held = merged(fold, state.base.folds[self.lifetimes.index(i)], held)
+            value = fold.result(held, as_of)
         return value, Status.NULL if value is None else Status.PRESENT
 
-    def _last(self, aggregate: Aggregate, state: State, as_of: int, end: int) -> tuple[Any, Status]:
+    def _state(self, i: int, state: State, start: int, end: int) -> Any:
+        """The state of an aggregate over the facts from ``start`` to ``end``; None where none of them counts."""
+        aggregate = self.aggregates[i]
+        keep = np.ones(end - start, dtype=np.bool_)
+        if aggregate.where is not None:
+            keep &= np.asarray(self._column(state, aggregate.where)[start:end] == True, dtype=np.bool_)  # noqa: E712
+        for column in (aggregate.column, aggregate.by):
+            if column is not None:
+                keep &= _present(self._column(state, column)[start:end])
+        if not keep.any():
+            return None
+        rows = np.flatnonzero(keep) + start
+        times = state.event_times[rows]
+        values = times if aggregate.column is None else _typed(self._column(state, aggregate.column)[rows])
+        groups = None if aggregate.by is None else self._column(state, aggregate.by)[rows]
+        return self.folds[i].fold(Facts(times, values, groups, lambda: _ranks(state, rows)))
+
+    def _column(self, state: State, name: str) -> Array:
+        return state.columns[self.columns.index(name)]
+
+    def _newest(self, aggregate: Aggregate, state: State, as_of: int, end: int) -> tuple[Any, Status]:
         index = self.columns.index(aggregate.column or "")
         newest = state.base.newest
-        if end:
+        if newest is not None and not (newest.event_time < as_of or (self.inclusive and newest.event_time == as_of)):
+            newest = None
+        if end and (newest is None or newest[:3] < _ranks(state, [end - 1])[0]):
             event_time, value = int(state.event_times[end - 1]), state.columns[index][end - 1]
-        elif newest is not None and (newest.event_time < as_of or (self.inclusive and newest.event_time == as_of)):
+        elif newest is not None:
             event_time, value = newest.event_time, newest.values[index]
         else:
             return None, Status.MISSING
@@ -198,52 +209,52 @@ class ViewPlan:
         ids = state.event_ids.ids
         old = State(state.event_times[:cut], state.known_times[:cut], EventIds.of(ids[:cut]), [c[:cut] for c in state.columns], state.base)
         if state.irregular:
-            old = _visible(old, int(max(old.known_times.max(), horizon)), False)
-        tallies = [tally(column).merge(below) for column, below in zip(old.columns, state.base.tallies, strict=True)]
+            known_until = int(max(old.known_times.max(), horizon))
+            old = _visible(old, known_until, False, known_until)
+        folds = [
+            merged(self.folds[i], below, self._state(i, old, 0, len(old)))
+            for i, below in zip(self.lifetimes, state.base.folds, strict=True)
+        ]
         last = Newest(int(old.event_times[-1]), int(old.known_times[-1]), old.event_ids.ids[-1], tuple(_plain(c[-1]) for c in old.columns))
         newest = last if state.base.newest is None or state.base.newest[:3] < last[:3] else state.base.newest
         rest = [column[cut:] for column in state.columns]
-        base = Base(state.base.count + len(old), tallies, newest)
+        base = Base(folds, newest)
         kept = State(state.event_times[cut:], state.known_times[cut:], EventIds.of(ids[cut:]), rest, base)
         kept.irregular = state.irregular and _is_irregular(kept)
         return kept
 
 
-def tally(column: Array) -> Tally:
-    """The fold of a column's non-null values."""
-    values = _non_null(column)
-    if not len(values) or isinstance(values[0], str):
-        return Tally()
-    if values.dtype == object:
-        values = values.astype(np.int64)
-    return Tally(len(values), values.sum().item(), values.min().item(), values.max().item())
+def storable(column: Array, type_: Type) -> Array:
+    """A column as a state keeps it: float64, or objects with None for null."""
+    return column if type_ == Type.FLOAT else column.astype(object)
 
 
-def _reduce(column: Array, function: str) -> Any:
-    if function == "mean" and column.dtype == np.float64 and len(column):
-        total = np.add.reduce(column).item()
-        if total == total:
-            return total / len(column)
-    values = _non_null(column)
-    if not len(values):
-        return None
-    if values.dtype == object:
-        values = values.astype(np.int64)
-    if function == "mean":
-        return values.sum().item() / len(values)
-    result = values.sum() if function == "sum" else values.min() if function == "min" else values.max()
-    return result.item()
+def _mean(column: Array) -> float | None:
+    if column.dtype == np.float64 and len(column):
+        whole = np.add.reduce(column).item()
+        if whole == whole:
+            return float(whole / len(column))
+    values = _typed(column[_present(column)])
+    return float(total(values) / len(values)) if len(values) else None
 
 
-def _non_null(column: Array) -> Array:
-    if column.dtype == np.float64:
-        present = column == column
-        kept: Array = column if present.all() else column[present]
-        return kept
+def _present(column: Array) -> Array:
     if column.dtype == object:
-        held: Array = column[np.array([value is not None for value in column], dtype=bool)]
-        return held
-    return column
+        return np.array([value is not None for value in column], dtype=np.bool_)
+    present: Array = column == column
+    return present
+
+
+def _typed(column: Array) -> Array:
+    """Values without nulls in their own dtype: whole numbers and truths come as objects."""
+    if column.dtype != object or not len(column) or isinstance(column[0], str):
+        return column
+    return column.astype(np.bool_ if isinstance(column[0], bool) else np.int64)
+
+
+def _ranks(state: State, rows: Sequence[int] | Array) -> list[Rank]:
+    ids = state.event_ids.ids
+    return [(int(state.event_times[row]), int(state.known_times[row]), ids[row]) for row in rows]
 
 
 def _plain(value: Any) -> Any:
@@ -278,9 +289,9 @@ def _sorted(state: State) -> State:
     return _take(state, order)
 
 
-def _visible(state: State, as_of: int, inclusive: bool) -> State:
-    """The facts that happened and were known by ``as_of``, each event id once with its newest known version."""
-    seen = (state.known_times <= as_of) & (state.event_times <= as_of if inclusive else state.event_times < as_of)
+def _visible(state: State, as_of: int, inclusive: bool, known_until: int) -> State:
+    """The facts that happened by ``as_of`` and were known by ``known_until``, each event id once with its newest known version."""
+    seen = (state.known_times <= known_until) & (state.event_times <= as_of if inclusive else state.event_times < as_of)
     ids = state.event_ids.ids
     winners: dict[str | int, int] = {}
     for row in np.flatnonzero(seen).tolist():

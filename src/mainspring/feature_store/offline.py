@@ -2,7 +2,8 @@
 
 Facts known when they happened are *regular*: a window over the union of facts and questions, and an ASOF join, answer them.
 Facts known later, and event ids that occur more than once, are *irregular*: few, joined question by question, and merged
-with the regular part. The window frames are exact to the microsecond and nothing is computed by subtraction.
+with the regular part. The window frames are exact to the microsecond and nothing is computed by subtraction. Aggregations
+that SQL does not know are answered key by key by the functions that answer online.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from mainspring.columns import Array, from_arrow
-from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME
+from mainspring.clock import SECOND
+from mainspring.columns import Array, from_arrow, to_array
+from mainspring.feature_engineering.facts import EventIds, State, ViewPlan, storable
+from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME, Type
 from mainspring.spec import Aggregate, Source, System, View
 from mainspring.spec.evaluate import apply_functions
 
@@ -89,7 +92,7 @@ class OfflineStore:
 
     def _load(self, connection: duckdb.DuckDBPyConnection, source: Source, known_as_of: bool, known_until: int | None) -> None:
         used = {column for view, aggregates in self._system.views.items() if view.source == source for column in view.columns}
-        used |= {aggregate.column for aggregate in self._system.aggregates if aggregate.view.source == source and aggregate.column}
+        used |= {column for aggregate in self._system.aggregates if aggregate.view.source == source for column in aggregate.columns}
         names = ", ".join(_name(column) for column in sorted(used))
         until = "" if known_until is None else f"WHERE {KNOWN_TIME} <= {known_until}"
         late = f"{KNOWN_TIME} > {EVENT_TIME}" if known_as_of else "false"
@@ -112,20 +115,70 @@ def _answer(connection: duckdb.DuckDBPyConnection, view: View, aggregates: Seque
     asked = ", ".join(f"{_name(column)} AS _k{i}" for i, column in enumerate(view.on)) or "0 AS _k0"
     connection.execute(f"CREATE OR REPLACE TEMP TABLE asked AS SELECT _row, {AS_OF} AS _t, {asked} FROM questions")
     irregular = connection.execute("SELECT count(*) FROM facts WHERE _irregular").fetchall()[0][0]
-    folds = [aggregate for aggregate in aggregates if aggregate.function != "last"]
-    newest = [aggregate for aggregate in aggregates if aggregate.function == "last"]
+    newest = [aggregate for aggregate in aggregates if aggregate.is_newest]
+    in_sql = [aggregate for aggregate in aggregates if not aggregate.is_newest and _speaks_sql(aggregate, bool(irregular))]
     columns: dict[str, Array] = {}
-    for sql, group in ((_folds, folds), (_newest, newest)):
+    for sql, group in ((_folds, in_sql), (_newest, newest)):
         if group:
             answer = connection.sql(sql(view, group, bool(irregular), known_as_of)).to_arrow_table()
             columns |= {aggregate.name: from_arrow(answer.column(f"v{i}"), aggregate.type) for i, aggregate in enumerate(group)}
+    rest = tuple(aggregate for aggregate in aggregates if aggregate not in (*newest, *in_sql))
+    if rest:
+        columns |= _replayed(connection, ViewPlan(view, rest), known_as_of)
     return {aggregate.name: columns[aggregate.name] for aggregate in aggregates}
+
+
+def _speaks_sql(aggregate: Aggregate, irregular: bool) -> bool:
+    return aggregate.by is None and (aggregate.function in _PARTS or (aggregate.function == "distinct" and not irregular))
+
+
+def _replayed(connection: duckdb.DuckDBPyConnection, plan: ViewPlan, known_as_of: bool) -> dict[str, Array]:
+    """What SQL does not say: every key's facts as the state that online reads, asked the same way."""
+    keys = _keys(plan.view)
+    names = "".join(f", {_name(column)}" for column in plan.columns)
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE groups AS SELECT {keys}, row_number() OVER () AS _g FROM (SELECT DISTINCT {keys} FROM asked)"
+    )
+    facts = connection.sql(f"""
+        SELECT _g, _t, _n, _id, _irregular{names} FROM facts JOIN groups USING ({keys}) ORDER BY _g, _t, _n, _id""")
+    states = _States(plan, facts.to_arrow_table())
+    asked = connection.sql(f"SELECT _row, _t, _g FROM asked LEFT JOIN groups USING ({keys}) ORDER BY _g, _row").to_arrow_table()
+    answers: list[Any] = [None] * len(asked)
+    state, held = plan.empty(), None
+    for row, instant, group in zip(*(asked.column(name).to_pylist() for name in ("_row", "_t", "_g")), strict=True):
+        if group != held:
+            state, held = states.of(group), group
+        answers[row] = [value for value, _ in plan.read(state, instant, known_as_of=known_as_of)]
+    return {one.name: to_array([row[i] for row in answers], one.type) for i, one in enumerate(plan.aggregates)}
+
+
+class _States:
+    """The facts of every group as states, from a table in order of group and rank."""
+
+    def __init__(self, plan: ViewPlan, facts: pa.Table) -> None:
+        self._empty = plan.empty()
+        self._times, self._known, self._irregular, groups = (facts.column(name).to_numpy() for name in ("_t", "_n", "_irregular", "_g"))
+        self._ids = facts.column("_id").to_pylist()
+        self._columns = [
+            storable(from_arrow(facts.column(name), type_), type_) for name, type_ in zip(plan.columns, plan.types, strict=True)
+        ]
+        found, starts, counts = np.unique(groups, return_index=True, return_counts=True)
+        self._extents = {g: slice(start, start + n) for g, start, n in zip(found.tolist(), starts.tolist(), counts.tolist(), strict=True)}
+
+    def of(self, group: int | None) -> State:
+        """The state of a group; an empty one where there are no facts."""
+        at = self._extents.get(group) if group is not None else None
+        if at is None:
+            return self._empty
+        columns = [column[at] for column in self._columns]
+        ids = EventIds.of(self._ids[at])
+        return State(self._times[at], self._known[at], ids, columns, self._empty.base, bool(self._irregular[at].any()))
 
 
 def _folds(view: View, aggregates: Sequence[Aggregate], irregular: bool, known_as_of: bool) -> str:
     """SQL that answers counts, sums, means, minima and maxima: windows over the regular facts, a join for the irregular."""
     keys = _keys(view)
-    columns = sorted({aggregate.column for aggregate in aggregates if aggregate.column})
+    columns = sorted({column for aggregate in aggregates for column in aggregate.columns})
     values = "".join(f", {_name(column)}" for column in columns)
     nulls = "".join(f", NULL AS {_name(column)}" for column in columns)
     before = "CURRENT ROW" if view.source.kind == "table" else "1 PRECEDING"
@@ -146,7 +199,7 @@ def _folds(view: View, aggregates: Sequence[Aggregate], irregular: bool, known_a
         WITH everything AS (
             SELECT NULL AS _row, {keys}, _t, 1 AS _fact{values} FROM facts WHERE NOT _irregular{recent}
             UNION ALL SELECT _row, {keys}, _t, NULL AS _fact{nulls} FROM asked),
-        windows AS (SELECT _row, {over} FROM everything WINDOW {windows}),
+        windows AS (SELECT _row, _t AS asked_at, {over} FROM everything WINDOW {windows}),
         regular AS (SELECT * FROM windows WHERE _row IS NOT NULL)"""
     if irregular:
         sql += _irregular_folds(view, aggregates, known_as_of)
@@ -155,20 +208,38 @@ def _folds(view: View, aggregates: Sequence[Aggregate], irregular: bool, known_a
     return f"{sql} SELECT {', '.join(merged)} FROM regular {tail} ORDER BY regular._row"
 
 
+_PARTS = {
+    "count": ("count",),
+    "rate": ("count",),
+    "time_since_last": ("max",),
+    "sum": ("sum",),
+    "mean": ("count", "sum"),
+    "min": ("min",),
+    "max": ("max",),
+}
+"""Per function, the mergeable SQL aggregates that it is worked out from."""
+
+
 def _whole(aggregate: Aggregate) -> str:
-    parts = _parts(aggregate)
-    return parts[0] if len(parts) == 1 else parts[1].replace("sum(", "avg(", 1)
+    """The function in one SQL aggregate, where nothing is to be merged."""
+    if aggregate.function == "distinct":
+        return f"count(DISTINCT {_value(aggregate)})"
+    return f"avg({_value(aggregate)})" if aggregate.function == "mean" else _parts(aggregate)[0]
 
 
 def _parts(aggregate: Aggregate) -> list[str]:
-    """Mergeable SQL aggregates that an aggregate is worked out from."""
-    if aggregate.column is None:
-        return ["count(_fact)"]
-    column = _name(aggregate.column)
-    number = f"{column}::BIGINT" if str(aggregate.view.source.columns[aggregate.column].type) == "bool" else column
-    if aggregate.function == "mean":
-        return [f"count({column})", f"sum({number})"]
-    return [f"{aggregate.function}({number})"]
+    return [f"{part}({_value(aggregate)})" for part in _PARTS[aggregate.function]]
+
+
+def _value(aggregate: Aggregate) -> str:
+    """SQL for what is aggregated: null in rows that are no facts, and where ``where=`` does not hold."""
+    value = "_fact"
+    if aggregate.function == "time_since_last":
+        value = "CASE WHEN _fact = 1 THEN _t END"
+    elif aggregate.column is not None:
+        truth = aggregate.view.source.columns[aggregate.column].type == Type.BOOL
+        value = f"{_name(aggregate.column)}::BIGINT" if truth else _name(aggregate.column)
+    return value if aggregate.where is None else f"CASE WHEN {_name(aggregate.where)} THEN {value} END"
 
 
 def _irregular_folds(view: View, aggregates: Sequence[Aggregate], known_as_of: bool) -> str:
@@ -187,20 +258,26 @@ def _irregular_folds(view: View, aggregates: Sequence[Aggregate], known_as_of: b
 
 
 def _merged(aggregate: Aggregate, i: int, irregular: bool) -> str:
+    """The answer from the regular part ``p`` and, where there is one, the irregular part ``q``."""
     function = aggregate.function
-    if not irregular:
-        return f"p{i}_0::{_SQL[str(aggregate.type)]} AS v{i}"
-    pairs = [(f"p{i}_{j}", f"q{i}_{j}") for j in range(len(_parts(aggregate)))]
-    if function in ("min", "max"):
-        value = f"{'least' if function == 'min' else 'greatest'}({pairs[0][0]}, {pairs[0][1]})"
-    elif function == "mean":
-        count, total = (f"(coalesce({p}, 0) + coalesce({q}, 0))" for p, q in pairs)
-        value = f"CASE WHEN {count} > 0 THEN {total}::DOUBLE / {count} END"
-    elif function == "count":
-        value = f"coalesce({pairs[0][0]}, 0) + coalesce({pairs[0][1]}, 0)"
-    else:
-        value = f"CASE WHEN {pairs[0][0]} IS NULL THEN {pairs[0][1]} ELSE {pairs[0][0]} + coalesce({pairs[0][1]}, 0) END"
-    return f"({value})::{_SQL[str(aggregate.type)]} AS v{i}"
+    value = f"p{i}_0"
+    if irregular:
+        pairs = [(f"p{i}_{j}", f"q{i}_{j}") for j in range(len(_PARTS[function]))]
+        p, q = pairs[0]
+        if function == "mean":
+            count, total = (f"(coalesce({p}, 0) + coalesce({q}, 0))" for p, q in pairs)
+            value = f"CASE WHEN {count} > 0 THEN {total}::DOUBLE / {count} END"
+        elif function in ("count", "rate"):
+            value = f"coalesce({p}, 0) + coalesce({q}, 0)"
+        elif function == "sum":
+            value = f"CASE WHEN {p} IS NULL THEN {q} ELSE {p} + coalesce({q}, 0) END"
+        else:
+            value = f"{'least' if function == 'min' else 'greatest'}({p}, {q})"
+    if function == "rate":
+        value = f"({value}) * {SECOND} / {aggregate.window_us}"
+    elif function == "time_since_last":
+        value = f"(regular.asked_at - {value}) / {SECOND}"
+    return f"TRY_CAST(({value}) AS {_SQL[str(aggregate.type)]}) AS v{i}"
 
 
 def _newest(view: View, aggregates: Sequence[Aggregate], irregular: bool, known_as_of: bool) -> str:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from mainspring.columns import Array, from_arrow
 from mainspring.errors import StorageError
-from mainspring.feature_engineering.facts import EventIds, State, ViewPlan
+from mainspring.feature_engineering.facts import EventIds, State, ViewPlan, storable
 from mainspring.feature_store.packing import pack, unpack
 from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME, Status, Type
 from mainspring.spec import System, View
@@ -37,6 +37,7 @@ class Served(NamedTuple):
 class _Online:
     plan: ViewPlan
     prefix: bytes
+    nothing: tuple[Any, ...]
 
 
 class OnlineStore:
@@ -48,7 +49,7 @@ class OnlineStore:
 
     def __init__(self, system: System, store: KeyValue) -> None:
         self._store = store
-        self._views = [_Online(ViewPlan(view, aggregates), _prefix(view, aggregates)) for view, aggregates in system.views.items()]
+        self._views = [_online(ViewPlan(view, aggregates)) for view, aggregates in system.views.items()]
         self.names = tuple(aggregate.name for online in self._views for aggregate in online.plan.aggregates)
         self._offset_key = _OFFSET + hashlib.sha256(b"".join(online.prefix for online in self._views)).digest()[:8]
 
@@ -78,7 +79,7 @@ class OnlineStore:
         for online, row in zip(self._views, rows, strict=True):
             if row is None:
                 unknown.append(online.plan.view)
-                values += [0 if aggregate.function == "count" else None for aggregate in online.plan.aggregates]
+                values += online.nothing
                 statuses += [Status.UNKNOWN_KEY] * len(online.plan.aggregates)
                 continue
             for value, status in online.plan.read(unpack(row), as_of):
@@ -129,32 +130,31 @@ def _grouped(plan: ViewPlan, batch: pa.RecordBatch) -> Iterator[tuple[bytes, Sta
             rows.setdefault(key, []).append(row)
     event_times, known_times = (batch.column(name).to_numpy() for name in (EVENT_TIME, KNOWN_TIME))
     event_ids = batch.column(EVENT_ID).to_pylist()
-    columns = [_storable(from_arrow(batch.column(name), type_), type_) for name, type_ in zip(plan.columns, plan.types, strict=True)]
+    columns = [storable(from_arrow(batch.column(name), type_), type_) for name, type_ in zip(plan.columns, plan.types, strict=True)]
     base = plan.empty().base
     for key, chosen in rows.items():
         taken = [column[chosen] for column in columns]
         yield _key(key), State(event_times[chosen], known_times[chosen], EventIds.of([event_ids[row] for row in chosen]), taken, base)
 
 
-def _storable(column: Array, type_: Type) -> Array:
-    return column if type_ == Type.FLOAT else column.astype(object)
-
-
 def _key(values: Sequence[Any]) -> bytes:
     return _key_encoder.encode(values)
 
 
-def _prefix(view: View, aggregates: Sequence[Any]) -> bytes:
-    """Eight bytes that change with whatever changes a stored row: source, keys, columns kept, retention."""
-    plan = ViewPlan(view, tuple(aggregates))
-    identity = (view.source.name, view.source.kind, view.columns, plan.columns, [str(type_) for type_ in plan.types], plan.retention)
-    return hashlib.sha256(repr(identity).encode()).digest()[:8]
+def _online(plan: ViewPlan) -> _Online:
+    """Eight bytes that change with whatever changes a stored row: source, keys, columns kept, retention, lifetimes."""
+    view = plan.view
+    lifetimes = [plan.aggregates[i] for i in plan.lifetimes]
+    folds = [(one.function, one.column, one.argument, one.where, one.by) for one in lifetimes]
+    identity = (view.source.name, view.source.kind, view.columns, plan.columns, [str(type_) for type_ in plan.types], plan.retention, folds)
+    return _Online(plan, hashlib.sha256(repr(identity).encode()).digest()[:8], tuple(value for value, _ in plan.read(plan.empty(), 0)))
 
 
 def as_columns(values: Sequence[Any], types: Sequence[Type]) -> list[Array]:
     """One request's values as columns of shape ``(1,)``."""
     return [
-        np.array([np.nan if value is None else value]) if type_ == Type.FLOAT else _object(value) if type_ == Type.STR or value is None
+        np.array([np.nan if value is None else value]) if type_ == Type.FLOAT
+        else _object(value) if value is None or type_ in (Type.STR, Type.JSON)
         else np.array([value])
         for value, type_ in zip(values, types, strict=True)
     ]  # fmt: skip

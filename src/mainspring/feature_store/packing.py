@@ -11,9 +11,9 @@ import numpy as np
 
 from mainspring.columns import Array
 from mainspring.errors import StorageError
-from mainspring.feature_engineering.facts import Base, EventIds, Newest, State, Tally
+from mainspring.feature_engineering.facts import Base, EventIds, Newest, State
 
-FORMAT = 1
+FORMAT = 2
 _HEADER = 5
 
 
@@ -23,8 +23,7 @@ class _Row(msgspec.Struct, array_like=True, gc=False):
     event_ids: memoryview
     columns: list[memoryview | list[Any]]
     kinds: str
-    count: int
-    tallies: list[tuple[int, Any, Any, Any]]
+    folds: list[Any]
     newest: tuple[int, int, Any, list[Any]] | None
     irregular: bool
 
@@ -42,8 +41,7 @@ def pack(state: State) -> bytes:
         memoryview(state.event_ids.packed),
         [column.tolist() if column.dtype == object else np.ascontiguousarray(column).data for column in state.columns],
         "".join("o" if column.dtype == object else column.dtype.char for column in state.columns),
-        state.base.count,
-        [tuple(tally) for tally in state.base.tallies],
+        state.base.folds,
         None if newest is None else (newest.event_time, newest.known_time, newest.event_id, list(newest.values)),
         state.irregular,
     )
@@ -71,7 +69,7 @@ def unpack(row: bytes) -> State:
         np.frombuffer(held.known_times, dtype=np.int64),
         EventIds(len(held.event_times) // 8, held.event_ids),
         _columns(held.columns, held.kinds),
-        Base(held.count, [Tally(*tally) for tally in held.tallies], newest),
+        Base(held.folds, newest),
         held.irregular,
     )
 

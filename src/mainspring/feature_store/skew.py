@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,4 +65,14 @@ def same(served: Array, offline: Array, type_: Type) -> npt.NDArray[np.bool_]:
     if type_ == Type.FLOAT:
         close = np.isclose(served, offline.astype(np.float64), rtol=RELATIVE, atol=_ABSOLUTE, equal_nan=True)
         return np.asarray(close, dtype=np.bool_)
-    return np.array([left == right for left, right in zip(served.tolist(), offline.tolist(), strict=True)], dtype=np.bool_)
+    return np.array([_equal(left, right) for left, right in zip(served.tolist(), offline.tolist(), strict=True)], dtype=np.bool_)
+
+
+def _equal(left: Any, right: Any) -> bool:
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(_equal, left, right))
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(_equal(value, right[key]) for key, value in left.items())
+    if isinstance(left, float) and isinstance(right, float):
+        return math.isclose(left, right, rel_tol=RELATIVE, abs_tol=_ABSOLUTE)
+    return bool(left == right)

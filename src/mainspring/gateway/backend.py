@@ -18,7 +18,7 @@ from mainspring.serving.answer import Answer
 from mainspring.serving.features import feature_schema
 from mainspring.serving.service import PredictionService
 from mainspring.serving.versions import load_system
-from mainspring.spec.feature import Value
+from mainspring.spec.aggregate import Value
 from mainspring.storage.adapters.lmdb import LmdbKeyValue
 from mainspring.storage.event_log import EventLog
 from mainspring.storage.prediction_log import PredictionColumns, PredictionWriter

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from mainspring.spec import System
-from mainspring.spec.feature import Value
+from mainspring.spec.aggregate import Value
 
 
 class Service(Protocol):

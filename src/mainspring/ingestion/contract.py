@@ -11,7 +11,7 @@ from mainspring.ingestion.derive import derive
 from mainspring.ingestion.values import rules, value_check
 from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME, arrow_type
 from mainspring.spec import Source
-from mainspring.spec.feature import Value
+from mainspring.spec.aggregate import Value
 
 if TYPE_CHECKING:
     import numpy as np

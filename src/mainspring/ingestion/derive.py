@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from mainspring.columns import to_array, to_values
 from mainspring.schema import Schema
 from mainspring.spec import Function
+from mainspring.spec.aggregate import Value
 from mainspring.spec.evaluate import apply_functions
-from mainspring.spec.feature import Value
 
 
 def derive(functions: Sequence[Function], columns: Mapping[str, Sequence[Value]], schema: Schema) -> dict[str, list[Value]]:

@@ -13,7 +13,7 @@ from mainspring.clock import find_zone, format_instant, parse_instant
 from mainspring.errors import RequestError
 from mainspring.schema import Field, Type
 from mainspring.spec import Source
-from mainspring.spec.feature import Value
+from mainspring.spec.aggregate import Value
 from mainspring.spec.source import Bound
 
 EARLIEST = parse_instant("0001-01-01T00:00:00Z")

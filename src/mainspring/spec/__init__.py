@@ -1,7 +1,8 @@
 """Declarations: frozen, validated when made, free of input and output."""
 
+from mainspring.spec.aggregate import Aggregate, View
 from mainspring.spec.codec import code_hash
-from mainspring.spec.feature import Aggregate, Column, Feature, Function, View, feature
+from mainspring.spec.feature import Column, Feature, Function, feature
 from mainspring.spec.model import Baseline, GroupMedian, Label, LightGBM, LinearRule, RecentRatio
 from mainspring.spec.operation import PREVIOUS, Monitor, Policy, Rollout
 from mainspring.spec.requirements import Quality, Requirements, at_least, at_most, between

@@ -15,7 +15,8 @@ from typing import Any
 
 from mainspring.errors import DeclarationError
 from mainspring.schema import Field, Schema, Type
-from mainspring.spec.feature import Aggregate, Column, Function, View
+from mainspring.spec.aggregate import Aggregate, View
+from mainspring.spec.feature import Column, Function
 from mainspring.spec.model import GroupMedian, Label, LightGBM, LinearRule, RecentRatio
 from mainspring.spec.operation import Monitor, Policy, Rollout
 from mainspring.spec.requirements import Quality, Requirements

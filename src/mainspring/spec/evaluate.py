@@ -11,7 +11,8 @@ import numpy as np
 from mainspring.columns import Array, to_array
 from mainspring.errors import DeclarationError
 from mainspring.schema import Type
-from mainspring.spec.feature import Function, Value
+from mainspring.spec.aggregate import Value
+from mainspring.spec.feature import Function
 
 _PYTHON: dict[Type, type[Any]] = {Type.STR: str, Type.INT: int, Type.BOOL: bool, Type.INSTANT: int}
 _INT_LIMIT = 2**63

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mainspring.clock import parse_duration
 from mainspring.errors import DeclarationError, did_you_mean
-from mainspring.spec.feature import Value
+from mainspring.spec.aggregate import Value
 from mainspring.spec.source import Source
 
 OBJECTIVES = ("regression", "regression_l1", "huber")

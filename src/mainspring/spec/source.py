@@ -10,7 +10,8 @@ from typing import Any, Literal
 from mainspring.clock import parse_instant
 from mainspring.errors import DeclarationError, did_you_mean
 from mainspring.schema import Field, Schema, Type
-from mainspring.spec.feature import Column, Function, Value, View
+from mainspring.spec.aggregate import Value, View
+from mainspring.spec.feature import Column, Function
 
 Bound = int | float | None
 

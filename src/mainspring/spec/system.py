@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 from mainspring.errors import DeclarationError, did_you_mean
 from mainspring.schema import Type
+from mainspring.spec.aggregate import Aggregate, View
 from mainspring.spec.codec import declaration_hash, decode, encode
-from mainspring.spec.feature import Aggregate, Column, Feature, Function, View
+from mainspring.spec.feature import Column, Feature, Function
 from mainspring.spec.model import Baseline, GroupMedian, Label, LightGBM, LinearRule, RecentRatio
 from mainspring.spec.operation import PREVIOUS, Monitor, Policy, Rollout
 from mainspring.spec.requirements import Requirements
@@ -184,8 +185,11 @@ class _Check:
         for name in (*model.ignore, *([model.offset] if model.offset else [])):
             self._exists(name, features, "model")
         for feature in system.inputs:
-            if feature.type == Type.INSTANT:
-                raise self._error(f"feature '{feature.name}' is an instant and cannot be a model input. Name it in ignore=.")
+            if feature.type in (Type.INSTANT, Type.JSON):
+                what = "an instant" if feature.type == Type.INSTANT else "a list or map"
+                raise self._error(
+                    f"feature '{feature.name}' is {what} and cannot be a model input. Name it in ignore= and read it in a function."
+                )
         if system.label.on not in system.request.schema:
             raise self._error(f"label: request '{system.request.name}' has no column '{system.label.on}'.")
         for baseline in system.baselines:

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mainspring.columns import to_json
 from mainspring.errors import StorageError
-from mainspring.schema import Schema, arrow_type
+from mainspring.schema import Schema, Type, arrow_type
 from mainspring.storage.prediction_rows import Prediction, PredictionColumns
 
 _REASONS = pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))
@@ -84,11 +85,12 @@ def read_parquet(path: Path) -> pa.Table:
 
 
 def _transposed(prefix: str, schema: Schema, rows: list[tuple[Any, ...]], place: str) -> dict[str, Any]:
-    values = zip(*rows, strict=True) if rows else [()] * len(schema.fields)
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema.fields)
     arrays = {}
-    for field, column in zip(schema.fields, values, strict=True):
+    for field, column in zip(schema.fields, columns, strict=True):
         try:
-            arrays[f"{prefix}.{field.name}"] = pa.array(column, arrow_type(field.type))
+            values = to_json(column) if field.type == Type.JSON else column
+            arrays[f"{prefix}.{field.name}"] = pa.array(values, arrow_type(field.type))
         except (pa.ArrowException, OverflowError) as error:
             raise StorageError(
                 f"{place}, column '{prefix}.{field.name}': a value is not of type {field.type} ({error}). Correct what writes it."

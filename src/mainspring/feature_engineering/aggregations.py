@@ -1,0 +1,418 @@
+"""Aggregations as mergeable states: fold, merge, result. The same definition answers windows, lifetimes and buckets.
+
+A state is plain data that MessagePack holds, and None is the identity of every merge. No merge depends on the order of its
+arguments, so facts may arrive in any order; `Streak` alone does, and is given only facts that it has all at hand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+
+from mainspring.clock import SECOND, parse_duration
+from mainspring.columns import Array
+from mainspring.spec import Aggregate
+
+INT_LIMIT = 2**63
+TALLIES = ("sum", "mean", "min", "max")
+
+Rank = tuple[int, int, Any]
+"""What decides between two facts: event time, known time, event id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Facts in winning order: event times, values and ``by=`` groups of shape ``(n,)``, without nulls; ``ranks`` makes their ranks."""
+
+    times: Array
+    values: Array
+    groups: Array | None
+    ranks: Callable[[], list[Rank]]
+
+    def only(self, chosen: Array) -> Facts:
+        """Those where a mask of shape ``(n,)`` is true."""
+        rows = np.flatnonzero(chosen).tolist()
+        return Facts(self.times[rows], self.values[rows], None, lambda: [self.ranks()[row] for row in rows])
+
+
+class Aggregation(Protocol):
+    """One mergeable state. ``fold`` is only given facts, ``merge`` only states, never None."""
+
+    def fold(self, facts: Facts) -> Any:
+        """The state of some facts, at least one."""
+        ...
+
+    def merge(self, one: Any, other: Any) -> Any:
+        """The state of the facts of both."""
+        ...
+
+    def result(self, state: Any, as_of: int) -> Any:
+        """The answer at an instant; ``state`` is None where there were no facts."""
+        ...
+
+
+def aggregation(aggregate: Aggregate) -> Aggregation:
+    """The aggregation that a declared aggregate names."""
+    inner = _alone(aggregate)
+    return inner if aggregate.by is None else By(inner)
+
+
+def _alone(aggregate: Aggregate) -> Aggregation:
+    function, argument = aggregate.function, aggregate.argument
+    if function in TALLIES:
+        return Tally(function)
+    if function in ("first", "last", "first_k", "last_k"):
+        return Extreme(function.startswith("last"), argument or 1, argument is None)
+    makers: Mapping[str, Callable[[], Aggregation]] = {
+        "count": lambda: Count(None),
+        "rate": lambda: Count(parse_duration(aggregate.window or "1s")),
+        "time_since_last": Since,
+        "variance": lambda: Moments(1.0),
+        "stddev": lambda: Moments(0.5),
+        "distinct": lambda: Values(None),
+        "top_k": lambda: Values(argument),
+        "approx_distinct": HyperLogLog,
+        "approx_percentile": lambda: Percentile(argument),
+        "histogram": lambda: Histogram(argument),
+        "ewma": lambda: Ewma(parse_duration(argument)),
+        "streak": Streak,
+    }
+    return makers[function]()
+
+
+def merged(aggregation: Aggregation, one: Any, other: Any) -> Any:
+    """The state of both, either of which may be None."""
+    return other if one is None else one if other is None else aggregation.merge(one, other)
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many; with ``window_us`` how many a second."""
+
+    window_us: int | None
+
+    def fold(self, facts: Facts) -> int:
+        """The number of facts."""
+        return len(facts.times)
+
+    def merge(self, one: int, other: int) -> int:
+        """Their sum."""
+        return one + other
+
+    def result(self, state: int | None, as_of: int) -> float:
+        """An int, or a float where it is a rate."""
+        return (state or 0) if self.window_us is None else (state or 0) * SECOND / self.window_us
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many values, their sum, the least and the greatest."""
+
+    function: str
+
+    def fold(self, facts: Facts) -> tuple[int, Any, Any, Any]:
+        """``(n, sum, min, max)``; whole numbers add up beyond 64 bits."""
+        values = facts.values
+        return len(values), total(values), values.min().item(), values.max().item()
+
+    def merge(self, one: Any, other: Any) -> tuple[int, Any, Any, Any]:
+        """Element by element."""
+        return one[0] + other[0], one[1] + other[1], min(one[2], other[2]), max(one[3], other[3])
+
+    def result(self, state: Any, as_of: int) -> Any:
+        """Sum, mean, minimum or maximum; a whole sum beyond 64 bits is null."""
+        if state is None:
+            return None
+        if self.function == "mean":
+            return state[1] / state[0]
+        value = state[{"sum": 1, "min": 2, "max": 3}[self.function]]
+        return None if isinstance(value, int) and not -INT_LIMIT <= value < INT_LIMIT else value
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Count, mean and sum of squared distances from it. Source: Chan, Golub, LeVeque, 1979."""
+
+    power: float
+
+    def fold(self, facts: Facts) -> tuple[int, float, float]:
+        """``(n, mean, m2)``."""
+        values = facts.values.astype(np.float64)
+        mean = math.fsum(values) / len(values)
+        return len(values), mean, math.fsum((values - mean) ** 2)
+
+    def merge(self, one: Any, other: Any) -> tuple[int, float, float]:
+        """Both together."""
+        n, distance = one[0] + other[0], other[1] - one[1]
+        return n, one[1] + distance * other[0] / n, one[2] + other[2] + distance**2 * one[0] * other[0] / n
+
+    def result(self, state: Any, as_of: int) -> float | None:
+        """The sample variance to the power of ``power``; None below two values."""
+        return None if state is None or state[0] < 2 else float((state[2] / (state[0] - 1)) ** self.power)
+
+
+@dataclass(frozen=True, slots=True)
+class Extreme:
+    """The oldest or the newest ``k`` values."""
+
+    newest: bool
+    k: int
+    alone: bool
+
+    def fold(self, facts: Facts) -> list[tuple[Rank, Any]]:
+        """Ranks and values, oldest first."""
+        rows = range(len(facts.times))[-self.k :] if self.newest else range(len(facts.times))[: self.k]
+        ranks = facts.ranks()
+        return [(ranks[row], _plain(facts.values[row])) for row in rows]
+
+    def merge(self, one: Any, other: Any) -> list[tuple[Rank, Any]]:
+        """The first or last ``k`` of both."""
+        both = sorted(((tuple(rank), value) for rank, value in [*one, *other]), key=lambda pair: pair[0])
+        return both[-self.k :] if self.newest else both[: self.k]
+
+    def result(self, state: Any, as_of: int) -> Any:
+        """A list, newest first where it is the newest; or the one value."""
+        if state is None:
+            return None
+        values = [value for _, value in (reversed(state) if self.newest else state)]
+        return values[0] if self.alone else values
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """How often each value occurs: exact numbers of different values, and the most frequent."""
+
+    k: int | None
+
+    def fold(self, facts: Facts) -> dict[Any, int]:
+        """Counts per value."""
+        return dict(Counter(facts.values.tolist()))
+
+    def merge(self, one: Any, other: Any) -> dict[Any, int]:
+        """Added up."""
+        return dict(Counter(one) + Counter(other))
+
+    def result(self, state: Any, as_of: int) -> Any:
+        """How many there are, or the ``k`` most frequent."""
+        if self.k is None:
+            return len(state or ())
+        return None if state is None else sorted(state, key=lambda value: (-state[value], value))[: self.k]
+
+
+class HyperLogLog:
+    """Registers of leading zeros. Source: Flajolet et al. 2007; Ertl, "New cardinality estimation algorithms", 2017.
+
+    Ertl's estimator needs no table of corrections and is unbiased from nothing to all 64 bits, which HLL++ corrects for by
+    tables measured once.
+    """
+
+    BITS = 12
+
+    def fold(self, facts: Facts) -> dict[int, int]:
+        """Register to its greatest rank."""
+        registers: dict[int, int] = {}
+        for value in set(facts.values.tolist()):
+            one_zero = value + 0.0 if isinstance(value, float) else value
+            digest = int.from_bytes(hashlib.blake2b(_encode(one_zero), digest_size=8).digest(), "big")
+            place, rest = digest >> (64 - self.BITS), digest & ((1 << (64 - self.BITS)) - 1)
+            registers[place] = max(registers.get(place, 0), 64 - self.BITS - rest.bit_length() + 1)
+        return registers
+
+    def merge(self, one: Any, other: Any) -> dict[int, int]:
+        """The greater of each register."""
+        return {place: max(one.get(place, 0), other.get(place, 0)) for place in {*one, *other}}
+
+    def result(self, state: Any, as_of: int) -> int:
+        """The estimate, rounded."""
+        if state is None:
+            return 0
+        size, longest = 1 << self.BITS, 64 - self.BITS
+        counts = Counter(state.values())
+        z = size * _tau(1 - counts[longest + 1] / size)
+        for rank in range(longest, 0, -1):
+            z = 0.5 * (z + counts[rank])
+        z += size * _sigma(1 - len(state) / size)
+        return round(size * size / (2 * math.log(2) * z))
+
+
+@dataclass(frozen=True, slots=True)
+class Percentile:
+    """Counts in buckets whose bounds grow by 2 %: any quantile within 1 %, whatever is merged in which order.
+
+    Source: Masson, Rim, Lee, "DDSketch", 2019.
+    """
+
+    q: float
+
+    def fold(self, facts: Facts) -> dict[int, int]:
+        """Bucket to count. 0 holds zero, positive numbers the positive values' buckets, negative ones the negative values'."""
+        values = facts.values.astype(np.float64)
+        buckets = np.zeros(len(values), dtype=np.int64)
+        some = np.abs(values) > _LEAST
+        buckets[some] = (np.ceil(np.log(np.abs(values[some])) / _LOG_GROWTH) + _SHIFT) * np.sign(values[some])
+        return dict(zip(*(part.tolist() for part in np.unique(buckets, return_counts=True)), strict=True))
+
+    def merge(self, one: Any, other: Any) -> dict[int, int]:
+        """Added up."""
+        return dict(Counter(one) + Counter(other))
+
+    def result(self, state: Any, as_of: int) -> float | None:
+        """The value at rank ``q * (n - 1)``, rounded down."""
+        if state is None:
+            return None
+        rank = math.floor(self.q * (sum(state.values()) - 1))
+        for bucket in sorted(state):
+            rank -= state[bucket]
+            if rank < 0:
+                break
+        if bucket == 0:
+            return 0.0
+        return math.copysign(2 * math.exp((abs(bucket) - _SHIFT) * _LOG_GROWTH) / (1 + math.exp(_LOG_GROWTH)), bucket)
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Counts between fixed edges, the lower edge of each bin included."""
+
+    edges: tuple[float, ...]
+
+    def fold(self, facts: Facts) -> list[int]:
+        """``len(edges) + 1`` counts."""
+        found = np.searchsorted(self.edges, facts.values.astype(np.float64), "right")
+        return [int(count) for count in np.bincount(found, minlength=len(self.edges) + 1)]
+
+    def merge(self, one: Any, other: Any) -> list[int]:
+        """Added up."""
+        return [left + right for left, right in zip(one, other, strict=True)]
+
+    def result(self, state: Any, as_of: int) -> list[int]:
+        """The counts."""
+        return [0] * (len(self.edges) + 1) if state is None else list(state)
+
+
+@dataclass(frozen=True, slots=True)
+class Ewma:
+    """Sum of values and of weights, both as of the newest fact's instant."""
+
+    half_life_us: int
+
+    def fold(self, facts: Facts) -> tuple[int, float, float]:
+        """``(instant, weighted sum, weight)``."""
+        weights = np.exp2((facts.times - facts.times[-1]) / self.half_life_us)
+        return int(facts.times[-1]), math.fsum(weights * facts.values.astype(np.float64)), math.fsum(weights)
+
+    def merge(self, one: Any, other: Any) -> tuple[int, float, float]:
+        """Both as of the later instant."""
+        older, newer = sorted((one, other), key=lambda state: state[0])
+        faded = 2.0 ** ((older[0] - newer[0]) / self.half_life_us)
+        return newer[0], newer[1] + older[1] * faded, newer[2] + older[2] * faded
+
+    def result(self, state: Any, as_of: int) -> float | None:
+        """The weighted mean: it does not change while no fact comes."""
+        return None if state is None else state[1] / state[2]
+
+
+class Since:
+    """The newest fact's instant."""
+
+    def fold(self, facts: Facts) -> int:
+        """That of the last fact."""
+        return int(facts.times[-1])
+
+    def merge(self, one: int, other: int) -> int:
+        """The later."""
+        return max(one, other)
+
+    def result(self, state: int | None, as_of: int) -> float | None:
+        """Seconds since then."""
+        return None if state is None else (as_of - state) / SECOND
+
+
+class Streak:
+    """How many facts, and how many of the newest in a row are true; in a merge, ``one`` is the older."""
+
+    def fold(self, facts: Facts) -> tuple[int, int]:
+        """``(n, run)``."""
+        broken = np.flatnonzero(~facts.values.astype(np.bool_))
+        return len(facts.values), len(facts.values) - 1 - int(broken[-1]) if len(broken) else len(facts.values)
+
+    def merge(self, one: Any, other: Any) -> tuple[int, int]:
+        """The newer run, with the older one where nothing breaks it."""
+        return one[0] + other[0], other[1] + (one[1] if other[1] == other[0] else 0)
+
+    def result(self, state: Any, as_of: int) -> int:
+        """The length of the run."""
+        return 0 if state is None else int(state[1])
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """The states of another aggregation per value of a column; keys are text."""
+
+    inner: Aggregation
+
+    def fold(self, facts: Facts) -> dict[str, Any]:
+        """A state per group."""
+        groups = facts.groups.tolist() if facts.groups is not None else []
+        return {_text(group): self.inner.fold(facts.only(facts.groups == group)) for group in dict.fromkeys(groups)}
+
+    def merge(self, one: Any, other: Any) -> dict[str, Any]:
+        """Group by group."""
+        return {group: merged(self.inner, one.get(group), other.get(group)) for group in {**one, **other}}
+
+    def result(self, state: Any, as_of: int) -> dict[str, Any] | None:
+        """Answers per group; None where there is none."""
+        return None if state is None else {group: self.inner.result(state[group], as_of) for group in sorted(state)}
+
+
+def total(values: Array) -> Any:
+    """The sum of values without nulls; whole numbers and truths as Python's integers, which do not overflow."""
+    return float(np.add.reduce(values)) if values.dtype == np.float64 else sum(values.tolist())
+
+
+def _text(group: Any) -> str:
+    """A value of ``by=`` as a map's key, as JSON writes it."""
+    return group if isinstance(group, str) else str(group).lower()
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_LOG_GROWTH = math.log(1.01 / 0.99)
+_LEAST = 1e-9
+_SHIFT = 2_000
+
+
+def _sigma(x: float) -> float:
+    if x == 1.0:
+        return math.inf
+    power, z, scale = x, x, 1.0
+    while True:
+        power *= power
+        previous = z
+        z += power * scale
+        scale += scale
+        if z == previous:
+            return z
+
+
+def _tau(x: float) -> float:
+    if x in (0.0, 1.0):
+        return 0.0
+    scale, z = 1.0, 1 - x
+    while True:
+        x = math.sqrt(x)
+        previous = z
+        scale *= 0.5
+        z -= (1 - x) ** 2 * scale
+        if z == previous:
+            return z / 3
