@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
-import pyarrow as pa
 
-from mainspring.columns import Array, from_arrow
+from mainspring.columns import Array
 from mainspring.errors import StorageError
-from mainspring.feature_engineering.facts import EventIds, State, ViewPlan, storable
-from mainspring.feature_store.packing import pack, unpack
-from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME, Status, Type
+from mainspring.feature_engineering.facts import ViewPlan
+from mainspring.feature_store.packing import RowFormat, pack_key
+from mainspring.schema import Status, Type
 from mainspring.spec import System, View
 from mainspring.storage.event_log import EventLog, Frame
-from mainspring.storage.key_value import KeyValue, KeyValueTransaction
+from mainspring.storage.key_value import KeyValue
 
 _OFFSET = b"\x00offset:"
-_key_encoder = msgspec.msgpack.Encoder()
 
 
 class Served(NamedTuple):
@@ -36,6 +33,7 @@ class Served(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class _Online:
     plan: ViewPlan
+    rows: RowFormat
     prefix: bytes
     nothing: tuple[Any, ...]
 
@@ -66,7 +64,7 @@ class OnlineStore:
         microseconds, every aggregate takes its declared default with status ``unavailable``.
         """
         started = time.perf_counter_ns()
-        keys = [online.prefix + _key([request[column] for column in online.plan.view.on]) for online in self._views]
+        keys = [online.prefix + pack_key([request[column] for column in online.plan.view.on]) for online in self._views]
         try:
             rows = self._store.get_many(keys)
         except StorageError:
@@ -82,7 +80,7 @@ class OnlineStore:
                 values += online.nothing
                 statuses += [Status.UNKNOWN_KEY] * len(online.plan.aggregates)
                 continue
-            for value, status in online.plan.read(unpack(row), as_of):
+            for value, status in online.plan.read(online.rows.unpack(row), as_of):
                 values.append(value)
                 statuses.append(status)
         return Served(values, statuses, tuple(unknown))
@@ -105,40 +103,14 @@ class OnlineStore:
             batch = frame.batch.slice(max(0, offset - frame.offset))
             for online in self._views:
                 if online.plan.view.source.name == frame.source:
-                    _fold(online, batch, transaction)
+                    for key, added in online.rows.added(batch):
+                        name = online.prefix + key
+                        transaction.put(name, online.rows.insert(transaction.get(name), added))
             transaction.put(self._offset_key, frame.end.to_bytes(8, "little"))
 
     def _unavailable(self) -> Served:
         defaults = [aggregate.default for online in self._views for aggregate in online.plan.aggregates]
         return Served(defaults, [Status.UNAVAILABLE] * len(defaults), ())
-
-
-def _fold(online: _Online, batch: pa.RecordBatch, transaction: KeyValueTransaction) -> None:
-    plan = online.plan
-    for key, added in _grouped(plan, batch):
-        name = online.prefix + key
-        held = transaction.get(name)
-        transaction.put(name, pack(plan.insert(plan.empty() if held is None else unpack(held), added)))
-
-
-def _grouped(plan: ViewPlan, batch: pa.RecordBatch) -> Iterator[tuple[bytes, State]]:
-    """The batch's facts per packed key; facts with a null key belong to no one."""
-    keys = list(zip(*(batch.column(column).to_pylist() for column in plan.view.columns), strict=True)) or [()] * len(batch)
-    rows: dict[tuple[Any, ...], list[int]] = {}
-    for row, key in enumerate(keys):
-        if None not in key:
-            rows.setdefault(key, []).append(row)
-    event_times, known_times = (batch.column(name).to_numpy() for name in (EVENT_TIME, KNOWN_TIME))
-    event_ids = batch.column(EVENT_ID).to_pylist()
-    columns = [storable(from_arrow(batch.column(name), type_), type_) for name, type_ in zip(plan.columns, plan.types, strict=True)]
-    base = plan.empty().base
-    for key, chosen in rows.items():
-        taken = [column[chosen] for column in columns]
-        yield _key(key), State(event_times[chosen], known_times[chosen], EventIds.of([event_ids[row] for row in chosen]), taken, base)
-
-
-def _key(values: Sequence[Any]) -> bytes:
-    return _key_encoder.encode(values)
 
 
 def _online(plan: ViewPlan) -> _Online:
@@ -147,7 +119,8 @@ def _online(plan: ViewPlan) -> _Online:
     lifetimes = [plan.aggregates[i] for i in plan.lifetimes]
     folds = [(one.function, one.column, one.argument, one.where, one.by) for one in lifetimes]
     identity = (view.source.name, view.source.kind, view.columns, plan.columns, [str(type_) for type_ in plan.types], plan.retention, folds)
-    return _Online(plan, hashlib.sha256(repr(identity).encode()).digest()[:8], tuple(value for value, _ in plan.read(plan.empty(), 0)))
+    prefix = hashlib.sha256(repr(identity).encode()).digest()[:8]
+    return _Online(plan, RowFormat(plan), prefix, tuple(value for value, _ in plan.read(plan.empty(), 0)))
 
 
 def as_columns(values: Sequence[Any], types: Sequence[Type]) -> list[Array]:
