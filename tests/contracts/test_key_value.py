@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -12,15 +13,22 @@ from hypothesis import strategies as st
 
 from mainspring.errors import StorageError
 from mainspring.storage.adapters.lmdb import LmdbKeyValue
+from mainspring.storage.adapters.redis import RedisKeyValue
 from mainspring.storage.key_value import KeyValue
 
 Opener = Callable[[Path], KeyValue]
-STORES: dict[str, Opener] = {"lmdb": LmdbKeyValue}
 
 
-@pytest.fixture(params=list(STORES))
+def open_redis(path: Path) -> KeyValue:
+    return RedisKeyValue(os.environ["TEST_REDIS_URL"], namespace=str(path))
+
+
+@pytest.fixture(params=["lmdb", "redis"])
 def open_store(request: pytest.FixtureRequest) -> Opener:
-    return STORES[request.param]
+    if request.param == "redis":
+        request.getfixturevalue("redis_url")
+        return open_redis
+    return LmdbKeyValue
 
 
 @pytest.fixture
@@ -44,6 +52,7 @@ def test_a_transaction_sees_its_own_writes_and_commits_all_or_nothing(store: Key
         transaction.put(b"gone", b"1")
         assert store.get_many([b"a"]) == [None]
         assert (transaction.get(b"a"), transaction.get(b"none")) == (b"1", None)
+        assert transaction.get_many([b"none", b"a", b"a"]) == [None, b"1", b"1"]
 
     def fail() -> None:
         with store.transaction() as transaction:

@@ -24,6 +24,7 @@ from mainspring.schema import Status, Type
 from mainspring.spec import Aggregate
 from mainspring.storage.adapters.lmdb import LmdbKeyValue
 from mainspring.storage.event_log import EventLog
+from mainspring.storage.stores import open_key_value
 
 T = parse_instant("2025-03-01T12:00:00Z")
 FUNCTIONS = ("count", "sum", "mean", "min", "max")
@@ -81,10 +82,12 @@ def offline(system: ms.System, facts: list[Fact], questions: list[tuple[Any, int
     return [[columns[name][row] for name in columns] for row in range(len(questions))]
 
 
-def online(system: ms.System, facts: list[Fact], questions: list[tuple[Any, int]], cuts: int = 3) -> list[list[Any]]:
+def online(
+    system: ms.System, facts: list[Fact], questions: list[tuple[Any, int]], cuts: int = 3, server: str | None = None
+) -> list[list[Any]]:
     with tempfile.TemporaryDirectory() as folder:
         log = EventLog(Path(folder) / "log", fsync=False)
-        store = LmdbKeyValue(Path(folder) / "online", map_bytes=1 << 24)
+        store = open_key_value(f"lmdb:{folder}/online" if server is None else f"{server}#{folder}")
         served = OnlineStore(system, store)
         for start in range(0, len(facts), cuts):
             log.append("facts", batch(facts[start : start + cuts]))
@@ -166,11 +169,14 @@ def test_offline_gives_the_oracles_answers(facts: list[Fact], questions: list[tu
     check(system, facts, questions, offline(system, facts, questions, known_as_of), known_as_of)
 
 
-@settings(max_examples=150, deadline=None)
+@pytest.mark.parametrize("kept", ["lmdb", "redis"])
+@settings(max_examples=100, deadline=None)
 @given(some_facts(), some_questions, st.sampled_from(["event", "table"]), st.integers(1, 5))
-def test_online_gives_the_oracles_answers(facts: list[Fact], questions: list[tuple[Any, int]], kind: str, cuts: int) -> None:
+def test_online_gives_the_oracles_answers(
+    kept: str, redis_url: str, facts: list[Fact], questions: list[tuple[Any, int]], kind: str, cuts: int
+) -> None:
     system = a_system(kind)
-    check(system, facts, questions, online(system, facts, questions, cuts))
+    check(system, facts, questions, online(system, facts, questions, cuts, redis_url if kept == "redis" else None))
 
 
 @settings(max_examples=100, deadline=None)

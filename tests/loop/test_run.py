@@ -166,6 +166,18 @@ def test_answers_become_parquet(finished: Workspace) -> None:
     assert rows == len(PredictionLog(finished.predictions).read()[0])
 
 
+def test_the_online_store_may_be_a_server(redis_url: str, tmp_path: Path) -> None:
+    Workspace(tmp_path).keep_online_at(redis_url)
+    run = small_run(tmp_path, 1)
+    run.execute()
+    run.close()
+    report = build_report(Workspace(tmp_path))[1]
+    assert report.requests > 500
+    assert report.skew[2] == 0
+    assert dict(report.answered_by) == {"model": report.requests}
+    assert not Workspace(tmp_path).online.exists()
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_killed_anywhere_it_goes_on_and_loses_nothing(tmp_path: Path, seed: int) -> None:
     dice, days = random.Random(seed), 2

@@ -57,6 +57,7 @@ def main() -> None:
 )
 @click.option("--since", default=None, help="Leave out history before this date (ISO 8601, UTC).")
 @click.option("--until", default=None, help="Replay up to this date (ISO 8601, UTC) instead of the recording's own end.")
+@click.option("--online", default=None, help="Address of the online store: redis://HOST:PORT/DATABASE; embedded without it.")
 @click.option("--keep-serving", is_flag=True, help="Leave the service up at the end, on --port.")
 @click.option("--port", default=8000, show_default=True, help="Port for --keep-serving.")
 @click.option("--no-drill", is_flag=True, help="Do not train a worse model on purpose to prove that it is stopped.")
@@ -69,6 +70,7 @@ def run(
     workspace: Path | None,
     since: str | None,
     until: str | None,
+    online: str | None,
     keep_serving: bool,
     port: int,
     no_drill: bool,
@@ -92,6 +94,7 @@ def run(
         workspace,
         since=None if since is None else _instant(since),
         until=None if until is None else _instant(until),
+        online=online,
         keep_serving=keep_serving,
         port=port,
         drill=not no_drill,

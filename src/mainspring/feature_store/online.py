@@ -96,16 +96,15 @@ class OnlineStore:
 
     def _apply_frame(self, frame: Frame) -> None:
         with self._store.transaction() as transaction:
-            held = transaction.get(self._offset_key)
-            offset = 0 if held is None else int.from_bytes(held, "little")
+            offset = int.from_bytes(transaction.get(self._offset_key) or b"", "little")
             if offset >= frame.end:
                 return
             batch = frame.batch.slice(max(0, offset - frame.offset))
-            for online in self._views:
-                if online.plan.view.source.name == frame.source:
-                    for key, added in online.rows.added(batch):
-                        name = online.prefix + key
-                        transaction.put(name, online.rows.insert(transaction.get(name), added))
+            views = [online for online in self._views if online.plan.view.source.name == frame.source]
+            added = [(online.prefix + key, online.rows, facts) for online in views for key, facts in online.rows.added(batch)]
+            held = transaction.get_many([name for name, _, _ in added])
+            for (name, rows, facts), row in zip(added, held, strict=True):
+                transaction.put(name, rows.insert(row, facts))
             transaction.put(self._offset_key, frame.end.to_bytes(8, "little"))
 
     def _unavailable(self) -> Served:

@@ -19,13 +19,14 @@ from mainspring.serving.features import feature_schema
 from mainspring.serving.service import PredictionService
 from mainspring.serving.versions import load_system
 from mainspring.spec.aggregate import Value
-from mainspring.storage.adapters.lmdb import LmdbKeyValue
 from mainspring.storage.event_log import EventLog
 from mainspring.storage.prediction_log import PredictionColumns, PredictionWriter
+from mainspring.storage.stores import open_key_value
 from mainspring.storage.workspace import Workspace
 
 _log = logging.getLogger(__name__)
 POLL_SECONDS = 0.05
+MOST_SECONDS = 2.0
 SEGMENT_ROWS = 5_000
 
 
@@ -70,7 +71,8 @@ def opened(workspace: Workspace, *, stream: bool) -> Iterator[Backend]:
     """
     registry = Registry(workspace.registry)
     system = load_system(registry)
-    log, store = EventLog(workspace.events), LmdbKeyValue(workspace.online)
+    log = EventLog(workspace.events)
+    store = open_key_value(workspace.online_url, read_timeout_us=system.policy.feature_deadline_us)
     online = OnlineStore(system, store)
     columns = PredictionColumns(system.request.columns, feature_schema(system))
     writer = PredictionWriter(workspace.predictions, columns, rotate_rows=SEGMENT_ROWS)
@@ -93,9 +95,12 @@ def opened(workspace: Workspace, *, stream: bool) -> Iterator[Backend]:
 
 
 def _consume(online: OnlineStore, log: EventLog, stop: threading.Event) -> None:
-    while not stop.wait(POLL_SECONDS):
+    wait = POLL_SECONDS
+    while not stop.wait(wait):
         try:
             if online.offset < log.end:
                 online.apply(log)
-        except MainspringError:
-            _log.exception("The consumer of the event log failed and tries again")
+            wait = POLL_SECONDS
+        except MainspringError as error:
+            wait = min(wait * 2, MOST_SECONDS)
+            _log.warning("The consumer of the event log failed and tries again in %.1f s: %s", wait, error)

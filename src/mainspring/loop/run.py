@@ -32,9 +32,10 @@ from mainspring.model_registry.deployment import Decision
 from mainspring.model_registry.registry import Registry
 from mainspring.monitoring.reading import Reading
 from mainspring.spec import System
-from mainspring.storage.adapters.lmdb import LmdbKeyValue
 from mainspring.storage.event_log import EventLog
+from mainspring.storage.key_value import KeyValue
 from mainspring.storage.prediction_log import PredictionLog
+from mainspring.storage.stores import open_key_value
 from mainspring.storage.tables import Tables
 from mainspring.storage.workspace import Workspace
 from mainspring.training.dataset import Dataset, DatasetBuilder
@@ -66,7 +67,7 @@ class Run:
     tables: Tables = field(init=False)
     retrainer: Retrainer = field(init=False)
     clock: ManualClock = field(init=False)
-    _store: LmdbKeyValue = field(init=False)
+    _store: KeyValue = field(init=False)
     _dataset: Dataset | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -74,7 +75,7 @@ class Run:
         self.workspace.report.mkdir(exist_ok=True)
         self.registry = Registry(self.workspace.registry)
         self.log = EventLog(self.workspace.events)
-        self._store = LmdbKeyValue(self.workspace.online)
+        self._store = open_key_value(self.workspace.online_url)
         self.online = OnlineStore(self.system, self._store)
         self.tables = Tables(self.workspace.tables)
         self.clock = ManualClock(self.recording.history_until)

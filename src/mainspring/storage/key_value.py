@@ -6,12 +6,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+LONGEST_KEY = 511
+
 
 class KeyValueTransaction(Protocol):
     """Reads and writes that become visible together."""
 
     def get(self, key: bytes) -> bytes | None:
         """The value, as this transaction left it; None if there is none."""
+        ...
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values in the order of the keys, as `get` gives them, in as few round trips as the store allows."""
         ...
 
     def put(self, key: bytes, value: bytes) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+_ONLINE_URL = "online.url"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,17 @@ class Workspace:
     def online(self) -> Path:
         """The online store, derived from the event log."""
         return self.path / "online"
+
+    @property
+    def online_url(self) -> str:
+        """The address of the online store: `online`, or what `keep_online_at` has kept."""
+        kept = self.path / _ONLINE_URL
+        return kept.read_text().strip() if kept.exists() else f"lmdb:{self.online}"
+
+    def keep_online_at(self, url: str) -> None:
+        """Keep the online store at another address; without a namespace (``#...``) it gets one of its own."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / _ONLINE_URL).write_text(url if "#" in url else f"{url}#{self.path.name}-{os.urandom(4).hex()}")
 
     @property
     def report(self) -> Path:

@@ -10,8 +10,8 @@ from typing import Any
 import lmdb
 
 from mainspring.errors import StorageError
+from mainspring.storage.key_value import LONGEST_KEY
 
-_LONGEST_KEY = 511
 _READERS = 512
 _KEPT_SNAPSHOTS = 16
 
@@ -96,8 +96,8 @@ class LmdbKeyValue:
 
     def _check(self, keys: Sequence[bytes]) -> None:
         for key in keys:
-            if not 1 <= len(key) <= _LONGEST_KEY:
-                raise StorageError(f"Key-value store {self.path}: key {key[:40]!r} has {len(key)} bytes. Use 1 to {_LONGEST_KEY}.")
+            if not 1 <= len(key) <= LONGEST_KEY:
+                raise StorageError(f"Key-value store {self.path}: key {key[:40]!r} has {len(key)} bytes. Use 1 to {LONGEST_KEY}.")
 
     def _failed(self, error: lmdb.Error) -> StorageError:
         if isinstance(error, lmdb.MapFullError):
@@ -114,6 +114,11 @@ class _Transaction:
         self._store._check([key])
         value: bytes | None = self._transaction.get(key)
         return value
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        self._store._check(keys)
+        get = self._transaction.get
+        return [get(key) for key in keys]
 
     def put(self, key: bytes, value: bytes) -> None:
         self._store._check([key])
