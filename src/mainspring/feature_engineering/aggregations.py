@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -207,32 +207,30 @@ class Values:
 
 
 class HyperLogLog:
-    """Registers of leading zeros. Source: Flajolet et al. 2007; Ertl, "New cardinality estimation algorithms", 2017.
+    """Hashes of the values while they are few, then registers of leading zeros.
 
     Ertl's estimator needs no table of corrections and is unbiased from nothing to all 64 bits, which HLL++ corrects for by
-    tables measured once.
+    tables measured once. Source: Flajolet et al. 2007; Ertl, "New cardinality estimation algorithms", 2017.
     """
 
     BITS = 12
+    FEW = 1_024
 
-    def fold(self, facts: Facts) -> dict[int, int]:
-        """Register to its greatest rank."""
-        registers: dict[int, int] = {}
-        for value in set(facts.values.tolist()):
-            one_zero = value + 0.0 if isinstance(value, float) else value
-            digest = int.from_bytes(hashlib.blake2b(_encode(one_zero), digest_size=8).digest(), "big")
-            place, rest = digest >> (64 - self.BITS), digest & ((1 << (64 - self.BITS)) - 1)
-            registers[place] = max(registers.get(place, 0), 64 - self.BITS - rest.bit_length() + 1)
-        return registers
+    def fold(self, facts: Facts) -> list[int] | dict[int, int]:
+        """A list of 64-bit hashes, or register to its greatest rank."""
+        return self._fitting(set(map(_hash, set(facts.values.tolist()))))
 
-    def merge(self, one: Any, other: Any) -> dict[int, int]:
-        """The greater of each register."""
-        return {place: max(one.get(place, 0), other.get(place, 0)) for place in {*one, *other}}
+    def merge(self, one: Any, other: Any) -> list[int] | dict[int, int]:
+        """All hashes of both, or the greater of each register."""
+        if isinstance(one, list) and isinstance(other, list):
+            return self._fitting({*one, *other})
+        left, right = (self._registers(state) if isinstance(state, list) else state for state in (one, other))
+        return {place: max(left.get(place, 0), right.get(place, 0)) for place in {*left, *right}}
 
     def result(self, state: Any, as_of: int) -> int:
-        """The estimate, rounded."""
-        if state is None:
-            return 0
+        """The number of hashes, or the estimate, rounded."""
+        if state is None or isinstance(state, list):
+            return len(state or ())
         size, longest = 1 << self.BITS, 64 - self.BITS
         counts = Counter(state.values())
         z = size * _tau(1 - counts[longest + 1] / size)
@@ -240,6 +238,17 @@ class HyperLogLog:
             z = 0.5 * (z + counts[rank])
         z += size * _sigma(1 - len(state) / size)
         return round(size * size / (2 * math.log(2) * z))
+
+    def _fitting(self, hashes: set[int]) -> list[int] | dict[int, int]:
+        return sorted(hashes) if len(hashes) <= self.FEW else self._registers(hashes)
+
+    def _registers(self, hashes: Iterable[int]) -> dict[int, int]:
+        registers: dict[int, int] = {}
+        rest_bits = 64 - self.BITS
+        for one in hashes:
+            place, rest = one >> rest_bits, one & ((1 << rest_bits) - 1)
+            registers[place] = max(registers.get(place, 0), rest_bits - rest.bit_length() + 1)
+        return registers
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,6 +393,11 @@ def _text(group: Any) -> str:
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _hash(value: Any) -> int:
+    one_zero = value + 0.0 if isinstance(value, float) else value
+    return int.from_bytes(hashlib.blake2b(_encode(one_zero), digest_size=8).digest(), "big")
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -141,7 +141,7 @@ class View:
         return self._aggregate("distinct", column, window, **options)
 
     def approx_distinct(self, column: str, window: str | None = None, **options: Unpack[Options]) -> Aggregate:
-        """Number of different values within about 1.6 % (HyperLogLog, 4,096 registers)."""
+        """Number of different values: exact up to 1,024, then within about 1.6 % (HyperLogLog, 4,096 registers)."""
         return self._aggregate("approx_distinct", column, window, **options)
 
     def top_k(self, column: str, k: int, window: str | None = None, **options: Unpack[Options]) -> Aggregate:
