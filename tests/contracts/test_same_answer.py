@@ -192,6 +192,19 @@ def test_what_no_window_reaches_is_folded_and_still_counts(drawn: list[tuple[int
     check(system, facts, questions, online(system, facts, questions, cuts))
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(-90, 0), st.floats(-1e9, 1e9)), min_size=1, max_size=40), st.integers(1, 9))
+def test_online_and_offline_agree_to_the_bit(drawn: list[tuple[int, float]], cuts: int) -> None:
+    system = a_system()
+    rest = {"n": 1, "s": "a", "b": True}
+    facts = [Fact("p", T + at * MINUTE, T + at * MINUTE, f"e{i:02d}", {"x": x, **rest}) for i, (at, x) in enumerate(drawn)]
+    questions = [("p", T), ("p", T - 30 * MINUTE)]
+    built, served = offline(system, facts, questions), online(system, facts, questions, cuts)
+    for one, other in zip(built, served, strict=True):
+        values = [None if isinstance(value, float) and math.isnan(value) else value for value in one]
+        assert values == other
+
+
 def fact(at: int, known: int | None, x: float, event_id: str | None = None) -> Fact:
     return Fact("1", at, at - 1 if known is None else known, event_id or f"{at}-{known}-{x}", {"x": x, "n": None, "s": None, "b": None})
 

@@ -18,9 +18,12 @@ import numpy as np
 
 from mainspring.clock import SECOND, parse_duration
 from mainspring.columns import Array
+from mainspring.schema import Type
 from mainspring.spec import Aggregate
 
 INT_LIMIT = 2**63
+FIRST = np.zeros(1, dtype=np.intp)
+"""Where a ``reduceat`` of one slice begins. It adds in the same order wherever the slice lies, which ``reduce`` does not."""
 TALLIES = ("sum", "mean", "min", "max")
 
 Rank = tuple[int, int, Any]
@@ -67,7 +70,8 @@ def aggregation(aggregate: Aggregate) -> Aggregation:
 def _alone(aggregate: Aggregate) -> Aggregation:
     function, argument = aggregate.function, aggregate.argument
     if function in TALLIES:
-        return Tally(function)
+        whole = aggregate.view.source.columns[aggregate.column or ""].type != Type.FLOAT
+        return Tally(function, whole)
     if function in ("first", "last", "first_k", "last_k"):
         return Extreme(function.startswith("last"), argument or 1, argument is None)
     makers: Mapping[str, Callable[[], Aggregation]] = {
@@ -116,15 +120,16 @@ class Tally:
     """How many values, their sum, the least and the greatest."""
 
     function: str
+    whole: bool
 
     def fold(self, facts: Facts) -> tuple[int, Any, Any, Any]:
-        """``(n, sum, min, max)``; whole numbers add up beyond 64 bits."""
+        """``(n, sum, min, max)``."""
         values = facts.values
-        return len(values), total(values), values.min().item(), values.max().item()
+        return len(values), _storable(total(values)), values.min().item(), values.max().item()
 
     def merge(self, one: Any, other: Any) -> tuple[int, Any, Any, Any]:
         """Element by element."""
-        return one[0] + other[0], one[1] + other[1], min(one[2], other[2]), max(one[3], other[3])
+        return one[0] + other[0], _storable(one[1] + other[1]), min(one[2], other[2]), max(one[3], other[3])
 
     def result(self, state: Any, as_of: int) -> Any:
         """Sum, mean, minimum or maximum; a whole sum beyond 64 bits is null."""
@@ -133,25 +138,30 @@ class Tally:
         if self.function == "mean":
             return state[1] / state[0]
         value = state[{"sum": 1, "min": 2, "max": 3}[self.function]]
-        return None if isinstance(value, int) and not -INT_LIMIT <= value < INT_LIMIT else value
+        return None if self.whole and isinstance(value, float) else value
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Count, mean and sum of squared distances from it. Source: Chan, Golub, LeVeque, 1979."""
+    """Count, sum, and sum of squared distances from the mean. Source: Chan, Golub, LeVeque, 1979."""
 
     power: float
 
-    def fold(self, facts: Facts) -> tuple[int, float, float]:
-        """``(n, mean, m2)``."""
-        values = facts.values.astype(np.float64)
-        mean = math.fsum(values) / len(values)
-        return len(values), mean, math.fsum((values - mean) ** 2)
+    def fold(self, facts: Facts) -> tuple[int, Any, float]:
+        """``(n, sum, m2)``; whole numbers stay whole until they are distances."""
+        n = len(facts.values)
+        if facts.values.dtype == np.float64:
+            whole = math.fsum(facts.values)
+            return n, whole, math.fsum((facts.values - whole / n) ** 2)
+        values = facts.values.tolist()
+        whole = sum(values)
+        return n, _storable(whole), math.fsum(((value * n - whole) / n) ** 2 for value in values)
 
-    def merge(self, one: Any, other: Any) -> tuple[int, float, float]:
+    def merge(self, one: Any, other: Any) -> tuple[int, Any, float]:
         """Both together."""
-        n, distance = one[0] + other[0], other[1] - one[1]
-        return n, one[1] + distance * other[0] / n, one[2] + other[2] + distance**2 * one[0] * other[0] / n
+        n = one[0] + other[0]
+        distance = (other[1] * one[0] - one[1] * other[0]) / (one[0] * other[0])
+        return n, _storable(one[1] + other[1]), one[2] + other[2] + distance**2 * one[0] * other[0] / n
 
     def result(self, state: Any, as_of: int) -> float | None:
         """The sample variance to the power of ``power``; None below two values."""
@@ -383,12 +393,17 @@ class By:
 
 def total(values: Array) -> Any:
     """The sum of values without nulls; whole numbers and truths as Python's integers, which do not overflow."""
-    return float(np.add.reduce(values)) if values.dtype == np.float64 else sum(values.tolist())
+    return float(np.add.reduceat(values, FIRST)[0]) if values.dtype == np.float64 else sum(values.tolist())
 
 
 def _text(group: Any) -> str:
     """A value of ``by=`` as a map's key, as JSON writes it."""
     return group if isinstance(group, str) else str(group).lower()
+
+
+def _storable(whole: Any) -> Any:
+    """A sum as MessagePack holds it: a float where a whole number has left 64 bits."""
+    return float(whole) if isinstance(whole, int) and not -INT_LIMIT <= whole < INT_LIMIT else whole
 
 
 def _plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 
 from mainspring.clock import HOUR
 from mainspring.columns import Array
-from mainspring.feature_engineering.aggregations import INT_LIMIT, Aggregation, Facts, Rank, aggregation, merged, total
+from mainspring.feature_engineering.aggregations import FIRST, INT_LIMIT, Aggregation, Facts, Rank, aggregation, merged, total
 from mainspring.schema import Status, Type
 from mainspring.spec import Aggregate, View
 
@@ -171,12 +171,12 @@ class ViewPlan:
             keep &= np.asarray(self._column(state, aggregate.where)[start:end] == True, dtype=np.bool_)  # noqa: E712
         for column in (aggregate.column, aggregate.by):
             if column is not None:
-                keep &= _present(self._column(state, column)[start:end])
+                keep &= present(self._column(state, column)[start:end])
         if not keep.any():
             return None
         rows = np.flatnonzero(keep) + start
         times = state.event_times[rows]
-        values = times if aggregate.column is None else _typed(self._column(state, aggregate.column)[rows])
+        values = times if aggregate.column is None else typed(self._column(state, aggregate.column)[rows])
         groups = None if aggregate.by is None else self._column(state, aggregate.by)[rows]
         return self.folds[i].fold(Facts(times, values, groups, lambda: _ranks(state, rows)))
 
@@ -231,21 +231,22 @@ def storable(column: Array, type_: Type) -> Array:
 
 def _mean(column: Array) -> float | None:
     if column.dtype == np.float64 and len(column):
-        whole = np.add.reduce(column).item()
+        whole = np.add.reduceat(column, FIRST)[0].item()
         if whole == whole:
             return float(whole / len(column))
-    values = _typed(column[_present(column)])
+    values = typed(column[present(column)])
     return float(total(values) / len(values)) if len(values) else None
 
 
-def _present(column: Array) -> Array:
+def present(column: Array) -> Array:
+    """Where a column is not null, of the same shape."""
     if column.dtype == object:
         return np.array([value is not None for value in column], dtype=np.bool_)
     present: Array = column == column
     return present
 
 
-def _typed(column: Array) -> Array:
+def typed(column: Array) -> Array:
     """Values without nulls in their own dtype: whole numbers and truths come as objects."""
     if column.dtype != object or not len(column) or isinstance(column[0], str):
         return column

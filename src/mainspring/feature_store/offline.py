@@ -1,9 +1,8 @@
-"""Offline features: point-in-time joins and windows in DuckDB, wrapped until they answer as SEMANTICS says.
+"""Offline features: point-in-time joins in DuckDB and windows in NumPy, exact to the microsecond.
 
-Facts known when they happened are *regular*: a window over the union of facts and questions, and an ASOF join, answer them.
-Facts known later, and event ids that occur more than once, are *irregular*: few, joined question by question, and merged
-with the regular part. The window frames are exact to the microsecond and nothing is computed by subtraction. Aggregations
-that SQL does not know are answered key by key by the functions that answer online.
+Facts known when they happened are *regular*: an ASOF join finds the newest, and windows are slices of the facts sorted by key.
+Facts known later, and event ids that occur more than once, are *irregular*: joined question by question for the newest, and
+for windows their keys are answered by the functions that answer online, as are aggregations that slices do not know.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from mainspring.clock import SECOND
-from mainspring.columns import Array, from_arrow, to_array
+from mainspring.columns import Array, from_arrow, to_array, to_values
 from mainspring.feature_engineering.facts import EventIds, State, ViewPlan, storable
-from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME, Type
+from mainspring.feature_store.sliding import Slides, slides
+from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME
 from mainspring.spec import Aggregate, Source, System, View
 from mainspring.spec.evaluate import apply_functions
 
@@ -49,7 +48,7 @@ class OfflineStore:
             connection.register("given", questions)
             connection.execute("CREATE TEMP TABLE questions AS SELECT row_number() OVER () - 1 AS _row, * FROM given")
             for source in dict.fromkeys(view.source for view in views):
-                self._load(connection, source, known_as_of, known_until)
+                self._name_facts(connection, source, known_until)
             for done, (view, aggregates) in enumerate(views.items(), start=1):
                 columns |= _answer(connection, view, aggregates, known_as_of)
                 if progress is not None:
@@ -90,18 +89,14 @@ class OfflineStore:
         fields.append((EVENT_ID, str(source.schema[source.event_id].type)))
         return f"(SELECT {', '.join(f'NULL::{_SQL[type_]} AS {_name(name)}' for name, type_ in fields)} WHERE false)"
 
-    def _load(self, connection: duckdb.DuckDBPyConnection, source: Source, known_as_of: bool, known_until: int | None) -> None:
-        used = {column for view, aggregates in self._system.views.items() if view.source == source for column in view.columns}
+    def _name_facts(self, connection: duckdb.DuckDBPyConnection, source: Source, known_until: int | None) -> None:
+        used = {column for view in self._system.views if view.source == source for column in view.columns}
         used |= {column for aggregate in self._system.aggregates if aggregate.view.source == source for column in aggregate.columns}
         names = ", ".join(_name(column) for column in sorted(used))
         until = "" if known_until is None else f"WHERE {KNOWN_TIME} <= {known_until}"
-        late = f"{KNOWN_TIME} > {EVENT_TIME}" if known_as_of else "false"
         connection.execute(f"""
-            CREATE TEMP TABLE {_table(source)} AS
-            WITH facts AS (
-                SELECT {EVENT_ID} AS _id, {EVENT_TIME} AS _t, {KNOWN_TIME} AS _n, {names} FROM {self._scan(source)} {until}),
-            repeated AS (SELECT _id FROM facts GROUP BY _id HAVING count(*) > 1)
-            SELECT *, {late.replace(KNOWN_TIME, "_n").replace(EVENT_TIME, "_t")} OR _id IN (FROM repeated) AS _irregular FROM facts""")
+            CREATE TEMP VIEW {_table(source)} AS
+            SELECT {EVENT_ID} AS _id, {EVENT_TIME} AS _t, {KNOWN_TIME} AS _n, {names} FROM {self._scan(source)} {until}""")
 
 
 _SQL = {"str": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "bool": "BOOLEAN", "instant": "BIGINT"}
@@ -109,47 +104,107 @@ _SQL = {"str": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "bool": "BOOLEAN",
 
 def _answer(connection: duckdb.DuckDBPyConnection, view: View, aggregates: Sequence[Aggregate], known_as_of: bool) -> Mapping[str, Array]:
     """The aggregates of one view for every question, in the questions' order."""
-    keys = ", ".join(f"{_name(column)} AS _k{i}" for i, column in enumerate(view.columns)) or "0 AS _k0"
-    present = " AND ".join(f"{_name(column)} IS NOT NULL" for column in view.columns) or "true"
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW facts AS SELECT *, {keys} FROM {_table(view.source)} WHERE {present}")
     asked = ", ".join(f"{_name(column)} AS _k{i}" for i, column in enumerate(view.on)) or "0 AS _k0"
     connection.execute(f"CREATE OR REPLACE TEMP TABLE asked AS SELECT _row, {AS_OF} AS _t, {asked} FROM questions")
-    irregular = connection.execute("SELECT count(*) FROM facts WHERE _irregular").fetchall()[0][0]
-    newest = [aggregate for aggregate in aggregates if aggregate.is_newest]
-    in_sql = [aggregate for aggregate in aggregates if not aggregate.is_newest and _speaks_sql(aggregate, bool(irregular))]
     columns: dict[str, Array] = {}
-    for sql, group in ((_folds, in_sql), (_newest, newest)):
-        if group:
-            answer = connection.sql(sql(view, group, bool(irregular), known_as_of)).to_arrow_table()
-            columns |= {aggregate.name: from_arrow(answer.column(f"v{i}"), aggregate.type) for i, aggregate in enumerate(group)}
-    rest = tuple(aggregate for aggregate in aggregates if aggregate not in (*newest, *in_sql))
-    if rest:
-        columns |= _replayed(connection, ViewPlan(view, rest), known_as_of)
+    newest = [aggregate for aggregate in aggregates if aggregate.is_newest]
+    if newest:
+        columns |= _newest(connection, view, newest, known_as_of)
+    folds = [aggregate for aggregate in aggregates if not aggregate.is_newest]
+    if folds:
+        columns |= _folds(connection, view, folds, known_as_of)
     return {aggregate.name: columns[aggregate.name] for aggregate in aggregates}
 
 
-def _speaks_sql(aggregate: Aggregate, irregular: bool) -> bool:
-    return aggregate.by is None and (aggregate.function in _PARTS or (aggregate.function == "distinct" and not irregular))
+def _set_apart(connection: duckdb.DuckDBPyConnection, view: View, odd_ids: str, odd: str) -> bool:
+    """Name the view's facts ``facts``, with ``_irregular`` for those that are odd or whose id is; whether there are any."""
+    keys = ", ".join(f"{_name(column)} AS _k{i}" for i, column in enumerate(view.columns)) or "0 AS _k0"
+    present = " AND ".join(f"{_name(column)} IS NOT NULL" for column in view.columns) or "true"
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE odd_ids AS {odd_ids}")
+    apart = f"{odd} OR _id IN (FROM odd_ids)"
+    found = connection.execute(f"SELECT count(*) FROM (SELECT 1 FROM {_table(view.source)} WHERE {apart} LIMIT 1)").fetchall()[0][0]
+    connection.execute(f"""
+        CREATE OR REPLACE TEMP VIEW facts AS
+        SELECT *, {apart if found else "false"} AS _irregular, {keys} FROM {_table(view.source)} WHERE {present}""")
+    return bool(found)
 
 
-def _replayed(connection: duckdb.DuckDBPyConnection, plan: ViewPlan, known_as_of: bool) -> dict[str, Array]:
-    """What SQL does not say: every key's facts as the state that online reads, asked the same way."""
+def _in_order(answer: pa.Table, aggregates: Sequence[Aggregate]) -> dict[str, Array]:
+    """Columns ``v0``, ``v1``, ... in the order of ``_row``."""
+    order = np.argsort(answer.column("_row").to_numpy())
+    return {aggregate.name: from_arrow(answer.column(f"v{i}"), aggregate.type)[order] for i, aggregate in enumerate(aggregates)}
+
+
+def _folds(connection: duckdb.DuckDBPyConnection, view: View, aggregates: Sequence[Aggregate], known_as_of: bool) -> dict[str, Array]:
+    """Everything but newest values: slices over the regular facts where that is enough, key by key otherwise."""
+    late = "_n > _t" if known_as_of else "false"
+    irregular = _set_apart(connection, view, f"SELECT _id FROM {_table(view.source)} GROUP BY _id HAVING count(*) > 1", late)
+    keys = _keys(view)
+    present = " AND ".join(f"_k{i} IS NOT NULL" for i in range(_width(view)))
+    connection.execute(f"""
+        CREATE OR REPLACE TEMP TABLE groups AS
+        SELECT {keys}, row_number() OVER () - 1 AS _g FROM (SELECT DISTINCT {keys} FROM asked WHERE {present})""")
+    columns = _slid(connection, view, [aggregate for aggregate in aggregates if slides(aggregate)])
+    slid = tuple(aggregate for aggregate in aggregates if aggregate.name in columns)
+    rest = tuple(aggregate for aggregate in aggregates if aggregate.name not in columns)
+    if slid and irregular:
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE odd AS SELECT DISTINCT _g FROM facts JOIN groups USING ({keys}) WHERE _irregular")
+        columns |= _replayed(connection, ViewPlan(view, slid), known_as_of, "SEMI JOIN odd USING (_g)", columns)
+    if rest:
+        columns |= _replayed(connection, ViewPlan(view, rest), known_as_of, "", {})
+    return columns
+
+
+def _slid(connection: duckdb.DuckDBPyConnection, view: View, aggregates: Sequence[Aggregate]) -> dict[str, Array]:
+    """Answers from slices, right for the keys whose facts are all regular; an aggregate may be missing, if sums grow too large."""
+    if not aggregates:
+        return {}
+    keys = _keys(view)
+    names = sorted({column for aggregate in aggregates for column in aggregate.columns})
+    widths = [aggregate.window_us for aggregate in aggregates]
+    reach = "" if None in widths else f"WHERE _t >= (SELECT min(_t) FROM asked) - {max(width for width in widths if width is not None)}"
+    asked = connection.sql(f"SELECT _row, _t, coalesce(_g, -1) AS _g FROM asked LEFT JOIN groups USING ({keys})").to_arrow_table()
+    row, instants, groups = (asked.column(name).to_numpy() for name in ("_row", "_t", "_g"))
+    order = np.argsort(row)
+    chosen = f"SELECT _g, _t{''.join(f', {_name(name)}' for name in names)} FROM facts JOIN groups USING ({keys}) {reach}"
+    for ranked in ("", "ORDER BY _t, _n, _id"):
+        facts = connection.sql(f"{chosen} {ranked}").to_arrow_table()
+        times, fact_groups = facts.column("_t").to_numpy(), facts.column("_g").to_numpy()
+        sliding = Slides(fact_groups, times, groups[order], instants[order], view.source.kind == "table")
+        if not sliding.tied:
+            break
+    columns = {name: from_arrow(facts.column(name), view.source.columns[name].type) for name in names}
+    answers = {one.name: sliding.answer(one, columns.get(one.column or ""), columns.get(one.where or "")) for one in aggregates}
+    return {name: answer for name, answer in answers.items() if answer is not None}
+
+
+def _replayed(
+    connection: duckdb.DuckDBPyConnection, plan: ViewPlan, known_as_of: bool, only: str, others: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Every key's facts as the state that online reads, asked the same way.
+
+    ``only`` chooses keys; ``others`` are the columns that hold the answers of the rest.
+    """
     keys = _keys(plan.view)
     names = "".join(f", {_name(column)}" for column in plan.columns)
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE groups AS SELECT {keys}, row_number() OVER () AS _g FROM (SELECT DISTINCT {keys} FROM asked)"
-    )
     facts = connection.sql(f"""
-        SELECT _g, _t, _n, _id, _irregular{names} FROM facts JOIN groups USING ({keys}) ORDER BY _g, _t, _n, _id""")
-    states = _States(plan, facts.to_arrow_table())
-    asked = connection.sql(f"SELECT _row, _t, _g FROM asked LEFT JOIN groups USING ({keys}) ORDER BY _g, _row").to_arrow_table()
-    answers: list[Any] = [None] * len(asked)
+        SELECT _g, _t, _n, _id, _irregular{names} FROM facts JOIN groups USING ({keys}) {only} ORDER BY _g, _t, _n, _id""").to_arrow_table()
+    states = _States(plan, facts)
+    asked = connection.sql(f"SELECT _row, _t, _g FROM asked LEFT JOIN groups USING ({keys}) {only} ORDER BY _g, _row").to_arrow_table()
+    rows, instants, groups = (asked.column(name).to_pylist() for name in ("_row", "_t", "_g"))
+    answers: list[list[Any]] = []
     state, held = plan.empty(), None
-    for row, instant, group in zip(*(asked.column(name).to_pylist() for name in ("_row", "_t", "_g")), strict=True):
+    for instant, group in zip(instants, groups, strict=True):
         if group != held:
             state, held = states.of(group), group
-        answers[row] = [value for value, _ in plan.read(state, instant, known_as_of=known_as_of)]
-    return {one.name: to_array([row[i] for row in answers], one.type) for i, one in enumerate(plan.aggregates)}
+        answers.append([value for value, _ in plan.read(state, instant, known_as_of=known_as_of)])
+    columns: dict[str, Array] = {}
+    for i, aggregate in enumerate(plan.aggregates):
+        values = to_values(others[aggregate.name]) if others else [None] * len(rows)
+        for row, answer in zip(rows, answers, strict=True):
+            values[row] = answer[i]
+        columns[aggregate.name] = to_array(values, aggregate.type)
+    return columns
 
 
 class _States:
@@ -175,136 +230,44 @@ class _States:
         return State(self._times[at], self._known[at], ids, columns, self._empty.base, bool(self._irregular[at].any()))
 
 
-def _folds(view: View, aggregates: Sequence[Aggregate], irregular: bool, known_as_of: bool) -> str:
-    """SQL that answers counts, sums, means, minima and maxima: windows over the regular facts, a join for the irregular."""
-    keys = _keys(view)
-    columns = sorted({column for aggregate in aggregates for column in aggregate.columns})
-    values = "".join(f", {_name(column)}" for column in columns)
-    nulls = "".join(f", NULL AS {_name(column)}" for column in columns)
-    before = "CURRENT ROW" if view.source.kind == "table" else "1 PRECEDING"
-    frames = {aggregate.window_us: f"w{i}" for i, aggregate in enumerate(aggregates)}
-    windows = ", ".join(
-        f"{frame} AS (PARTITION BY {keys} ORDER BY _t RANGE BETWEEN {'UNBOUNDED' if width is None else width} PRECEDING AND {before})"
-        for width, frame in frames.items()
-    )
-    reach = None if None in frames else max(width for width in frames if width is not None)
-    recent = "" if reach is None else f" AND _t >= (SELECT min(_t) FROM asked) - {reach}"
-    parts = [_parts(aggregate) if irregular else [_whole(aggregate)] for aggregate in aggregates]
-    over = ", ".join(
-        f"{part} OVER {frames[aggregate.window_us]} AS p{i}_{j}"
-        for i, aggregate in enumerate(aggregates)
-        for j, part in enumerate(parts[i])
-    )
-    sql = f"""
-        WITH everything AS (
-            SELECT NULL AS _row, {keys}, _t, 1 AS _fact{values} FROM facts WHERE NOT _irregular{recent}
-            UNION ALL SELECT _row, {keys}, _t, NULL AS _fact{nulls} FROM asked),
-        windows AS (SELECT _row, _t AS asked_at, {over} FROM everything WINDOW {windows}),
-        regular AS (SELECT * FROM windows WHERE _row IS NOT NULL)"""
-    if irregular:
-        sql += _irregular_folds(view, aggregates, known_as_of)
-    merged = [_merged(aggregate, i, irregular) for i, aggregate in enumerate(aggregates)]
-    tail = "LEFT JOIN irregular ON regular._row = irregular._row" if irregular else ""
-    return f"{sql} SELECT {', '.join(merged)} FROM regular {tail} ORDER BY regular._row"
+def _newest(connection: duckdb.DuckDBPyConnection, view: View, aggregates: Sequence[Aggregate], known_as_of: bool) -> dict[str, Array]:
+    """The newest values: an ASOF join on the facts known when they happened; ties and the others are joined, and the latest wins.
 
-
-_PARTS = {
-    "count": ("count",),
-    "rate": ("count",),
-    "time_since_last": ("max",),
-    "sum": ("sum",),
-    "mean": ("count", "sum"),
-    "min": ("min",),
-    "max": ("max",),
-}
-"""Per function, the mergeable SQL aggregates that it is worked out from."""
-
-
-def _whole(aggregate: Aggregate) -> str:
-    """The function in one SQL aggregate, where nothing is to be merged."""
-    if aggregate.function == "distinct":
-        return f"count(DISTINCT {_value(aggregate)})"
-    return f"avg({_value(aggregate)})" if aggregate.function == "mean" else _parts(aggregate)[0]
-
-
-def _parts(aggregate: Aggregate) -> list[str]:
-    return [f"{part}({_value(aggregate)})" for part in _PARTS[aggregate.function]]
-
-
-def _value(aggregate: Aggregate) -> str:
-    """SQL for what is aggregated: null in rows that are no facts, and where ``where=`` does not hold."""
-    value = "_fact"
-    if aggregate.function == "time_since_last":
-        value = "CASE WHEN _fact = 1 THEN _t END"
-    elif aggregate.column is not None:
-        truth = aggregate.view.source.columns[aggregate.column].type == Type.BOOL
-        value = f"{_name(aggregate.column)}::BIGINT" if truth else _name(aggregate.column)
-    return value if aggregate.where is None else f"CASE WHEN {_name(aggregate.where)} THEN {value} END"
-
-
-def _irregular_folds(view: View, aggregates: Sequence[Aggregate], known_as_of: bool) -> str:
-    inside = [
-        "true" if aggregate.window_us is None else f"_t >= asked_at - {aggregate.window_us}" for aggregate in aggregates
-    ]  # fmt: skip
-    filtered = ", ".join(
-        f"{part} FILTER ({inside[i]}) AS q{i}_{j}" for i, aggregate in enumerate(aggregates) for j, part in enumerate(_parts(aggregate))
-    )
-    return f""",
-        pairs AS (
-            SELECT a._row, a._t AS asked_at, 1 AS _fact, f.* FROM asked a JOIN facts f USING ({_keys(view)})
-            WHERE f._irregular AND {_visible(view, known_as_of)}
-            QUALIFY row_number() OVER (PARTITION BY a._row, f._id ORDER BY f._n DESC, f._t DESC) = 1),
-        irregular AS (SELECT _row, {filtered} FROM pairs GROUP BY _row)"""
-
-
-def _merged(aggregate: Aggregate, i: int, irregular: bool) -> str:
-    """The answer from the regular part ``p`` and, where there is one, the irregular part ``q``."""
-    function = aggregate.function
-    value = f"p{i}_0"
-    if irregular:
-        pairs = [(f"p{i}_{j}", f"q{i}_{j}") for j in range(len(_PARTS[function]))]
-        p, q = pairs[0]
-        if function == "mean":
-            count, total = (f"(coalesce({p}, 0) + coalesce({q}, 0))" for p, q in pairs)
-            value = f"CASE WHEN {count} > 0 THEN {total}::DOUBLE / {count} END"
-        elif function in ("count", "rate"):
-            value = f"coalesce({p}, 0) + coalesce({q}, 0)"
-        elif function == "sum":
-            value = f"CASE WHEN {p} IS NULL THEN {q} ELSE {p} + coalesce({q}, 0) END"
-        else:
-            value = f"{'least' if function == 'min' else 'greatest'}({p}, {q})"
-    if function == "rate":
-        value = f"({value}) * {SECOND} / {aggregate.window_us}"
-    elif function == "time_since_last":
-        value = f"(regular.asked_at - {value}) / {SECOND}"
-    return f"TRY_CAST(({value}) AS {_SQL[str(aggregate.type)]}) AS v{i}"
-
-
-def _newest(view: View, aggregates: Sequence[Aggregate], irregular: bool, known_as_of: bool) -> str:
-    """SQL that answers the newest values: an ASOF join on the regular facts, a join for the irregular, the later one wins."""
+    Among facts known when they happened the newest version of an event id is the latest one, so repeated ids need no care.
+    """
+    odd = "_n NOT BETWEEN _t - 1 AND _t"
+    odd_ids = f"SELECT _id FROM {_table(view.source)} GROUP BY _id HAVING count(*) > 1 AND bool_or({odd})"
+    if known_as_of:
+        odd_ids = f"SELECT DISTINCT _id FROM {_table(view.source)} WHERE {odd}"
+    irregular = _set_apart(connection, view, odd_ids, "false")
     keys, after = _keys(view), ">=" if view.source.kind == "table" else ">"
-    values = ", ".join(f"{_name(column)}" for column in sorted({aggregate.column or "" for aggregate in aggregates}))
+    names = ", ".join(dict.fromkeys(_name(aggregate.column or "") for aggregate in aggregates))
     matched = " AND ".join(f"a._k{i} = f._k{i}" for i in range(_width(view)))
-    sql = f"""
-        WITH facts_once AS (SELECT DISTINCT ON ({keys}, _t) {keys}, _t, _n, _id, {values} FROM facts
-            WHERE NOT _irregular ORDER BY {keys}, _t, _n DESC, _id DESC),
-        found AS (SELECT a._row, a._t AS asked_at, f._t AS _t, f._n AS _n, f._id AS _id, {_prefixed("f", values)}
-            FROM asked a ASOF LEFT JOIN facts_once f ON {matched} AND a._t {after} f._t)"""
+    facts = f"f._t, f._n, f._id, {_prefixed('f', names)}"
+    connection.execute(f"""
+        CREATE OR REPLACE TEMP TABLE best AS SELECT a._row, a._t AS asked_at, {_prefixed("a", keys)}, {facts}
+        FROM asked a ASOF LEFT JOIN (FROM facts WHERE NOT _irregular) f ON {matched} AND a._t {after} f._t""")
+    connection.execute(f"""
+        CREATE OR REPLACE TEMP TABLE ties AS SELECT {keys}, _t FROM facts SEMI JOIN best USING ({keys}, _t)
+        WHERE NOT _irregular GROUP BY {keys}, _t HAVING count(*) > 1""")
+    again = f"JOIN ties USING ({keys}, _t) JOIN facts f USING ({keys}, _t)"
+    more = [f"SELECT a._row, a.asked_at, {_prefixed('a', keys)}, {facts} FROM best a {again}"]
     if irregular:
-        sql += f""",
-        pairs AS (
-            SELECT a._row, a._t AS asked_at, f._t, f._n, f._id, {_prefixed("f", values)} FROM asked a JOIN facts f ON {matched}
+        more.append(f"""
+            SELECT a._row, a._t AS asked_at, {_prefixed("a", keys)}, {facts} FROM asked a JOIN facts f ON {matched}
             WHERE f._irregular AND {_visible(view, known_as_of)}
-            QUALIFY row_number() OVER (PARTITION BY a._row, f._id ORDER BY f._n DESC, f._t DESC) = 1),
-        best AS (SELECT * FROM (FROM found UNION ALL FROM pairs)
-            QUALIFY row_number() OVER (PARTITION BY _row ORDER BY _t DESC NULLS LAST, _n DESC, _id DESC) = 1)"""
+            QUALIFY row_number() OVER (PARTITION BY a._row, f._id ORDER BY f._n DESC, f._t DESC) = 1""")
+    if irregular or connection.execute("SELECT count(*) FROM ties").fetchall()[0][0]:
+        connection.execute(f"""
+            CREATE OR REPLACE TEMP TABLE best AS FROM (FROM best UNION ALL {" UNION ALL ".join(f"({one})" for one in more)})
+            QUALIFY row_number() OVER (PARTITION BY _row ORDER BY _t DESC NULLS LAST, _n DESC, _id DESC) = 1""")
     chosen = [
         f"{_name(aggregate.column or '')} AS v{i}"
         if aggregate.max_age_us is None
         else f"CASE WHEN _t >= asked_at - {aggregate.max_age_us} THEN {_name(aggregate.column or '')} END AS v{i}"
         for i, aggregate in enumerate(aggregates)
     ]
-    return f"{sql} SELECT {', '.join(chosen)} FROM {'best' if irregular else 'found'} ORDER BY _row"
+    return _in_order(connection.sql(f"SELECT _row, {', '.join(chosen)} FROM best").to_arrow_table(), aggregates)
 
 
 def _visible(view: View, known_as_of: bool) -> str:
