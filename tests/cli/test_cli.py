@@ -85,6 +85,26 @@ def test_models_and_rollout_read_the_registry(here: Path) -> None:
     assert CliRunner().invoke(main, ["rollout", "delivery", "--at", "noon"]).exit_code == 2
 
 
+def test_the_catalog_is_printed_searched_and_held_against_models(here: Path) -> None:
+    def ask(*arguments: str) -> str:
+        done = CliRunner().invoke(main, ["features", *arguments])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    assert len(json.loads(ask("list", "eta", "--json"))) == len(system.features)
+    assert "Northward component" in ask("search", "eta", "wind north")
+    assert json.loads(ask("show", "eta", "trip_km", "--json"))["used_by"][-1] == "baseline distance_rule"
+    assert "arrivals.pace" in ask("lineage", "eta", "destination_air")
+    registry = Registry(here / "run" / "registry")
+    old = {**system.feature_hashes, "wind_north": "0" * 16}
+    version = registry.register("model", "eta", {"features": old}, at=0)
+    registry.decide("eta", "promote", version.id, at=1, by="loop", reason="", evidence={})
+    registry.close()
+    done = CliRunner().invoke(main, ["features", "breaks", "eta", "--workspace", str(here / "run")])
+    assert (done.exit_code, done.output.split()) == (9, ["model:eta:1", "wind_north", "has", "changed"])
+    assert CliRunner().invoke(main, ["features", "show", "eta", "trip"]).exit_code == 2
+
+
 def test_the_doctor_looks_at_every_package() -> None:
     done = CliRunner().invoke(main, ["doctor", "--json"])
     if done.exception is not None and not isinstance(done.exception, SystemExit):

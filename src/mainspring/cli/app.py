@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from mainspring import __version__
+from mainspring.cli.features import features
 from mainspring.errors import MainspringError
 
 
@@ -245,6 +246,9 @@ def _instant(text: str) -> int:
         return parse_instant(text)
     except ValueError as error:
         raise click.BadParameter(f"{text!r} is not an ISO 8601 date and time, for example 2013-11-16T12:00:00Z.") from error
+
+
+main.add_command(features)
 
 
 @main.command()

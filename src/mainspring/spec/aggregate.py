@@ -61,6 +61,7 @@ class Options(TypedDict, total=False):
     by: str
     name: str
     default: Value
+    description: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,9 @@ class View:
     ``required`` refuses a request whose key was never seen, instead of serving it with missing values.
 
     Every method takes ``where=``, a bool column of the source that says which facts count (derive one for a condition of
-    your own); ``by=``, a text, int or bool column whose values each get an answer of their own, as a map; ``name=`` and
-    ``default=``. A ``window`` is ``[as_of - window, as_of)``; without one an aggregate is over all time. Nulls are skipped.
+    your own); ``by=``, a text, int or bool column whose values each get an answer of their own, as a map; ``name=``,
+    ``default=`` and ``description=``. A ``window`` is ``[as_of - window, as_of)``; without one an aggregate is over all
+    time. Nulls are skipped.
     """
 
     source: Source
@@ -166,11 +168,11 @@ class View:
 
     def _aggregate(
         self, function: str, column: str | None, window: str | None, *, argument: Any = None, max_age: str | None = None,
-        where: str | None = None, by: str | None = None, name: str | None = None, default: Value = None,
+        where: str | None = None, by: str | None = None, name: str | None = None, default: Value = None, description: str = "",
     ) -> Aggregate:  # fmt: skip
         parts = [column, function, _written(argument), window, where and f"where_{where}", by and f"by_{by}"]
         given = name or f"{self.name}__{'_'.join(part for part in parts if part)}"
-        return Aggregate(self, function, column, window, max_age, default, given, argument, where, by)
+        return Aggregate(self, function, column, window, max_age, default, given, argument, where, by, description)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +195,7 @@ class Aggregate:
     argument: Any = None
     where: str | None = None
     by: str | None = None
+    description: str = ""
     type: Type = field(init=False)
 
     def __post_init__(self) -> None:

@@ -48,11 +48,6 @@ def encode(value: Any, sources: Sequence[Source] = ()) -> Any:
     return {"sources": [_encode(source, named=False) for source in sources], "declaration": body}
 
 
-def declaration_hash(value: Any, sources: Sequence[Source] = ()) -> str:
-    """First 16 hex digits of the SHA-256 of a declaration's canonical JSON."""
-    return hashlib.sha256(json.dumps(encode(value, sources), sort_keys=True).encode()).hexdigest()[:16]
-
-
 def decode(text: str, expected_format: int, root: type[Any]) -> Any:
     """The declaration in ``text``, whose outermost noun is ``root``.
 

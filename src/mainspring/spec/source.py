@@ -25,7 +25,7 @@ class Source:
     ``known_time`` (optional) when it could be known, ``event_id`` the column that identifies it. ``kind='event'`` facts
     count strictly after they happened; rows of a ``kind='table'`` (slowly changing dimensions) count from their timestamp
     on. ``ranges`` bounds numeric and time columns, both ends inclusive; a row or request outside is refused. ``derive``
-    lists functions of the columns that add columns.
+    lists functions of the columns that add columns. ``owner`` and ``tags`` are for the catalog.
     """
 
     name: str
@@ -37,6 +37,8 @@ class Source:
     ranges: tuple[tuple[str, Bound, Bound], ...]
     derive: tuple[Function, ...]
     description: str
+    owner: str
+    tags: tuple[str, ...]
 
     def __init__(
         self,
@@ -50,6 +52,8 @@ class Source:
         ranges: Mapping[str, tuple[Any, Any]] | Sequence[tuple[str, Bound, Bound]] = (),
         derive: Sequence[Function] = (),
         description: str = "",
+        owner: str = "",
+        tags: Sequence[str] = (),
     ) -> None:
         place = f"Source '{name}'"
         if not name.isidentifier() or "__" in name:
@@ -66,6 +70,8 @@ class Source:
             "ranges": tuple((column, _bound(low), _bound(high)) for column, low, high in bounds),
             "derive": tuple(derive),
             "description": description,
+            "owner": owner,
+            "tags": tuple(tags),
         }
         for key, value in values.items():
             object.__setattr__(self, key, value)

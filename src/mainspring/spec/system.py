@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from mainspring.errors import DeclarationError, did_you_mean
 from mainspring.schema import Type
 from mainspring.spec.aggregate import Aggregate, View
-from mainspring.spec.codec import declaration_hash, decode, encode
+from mainspring.spec.codec import decode, encode
 from mainspring.spec.feature import Column, Feature, Function
 from mainspring.spec.model import Baseline, GroupMedian, Label, LightGBM, LinearRule, RecentRatio
 from mainspring.spec.operation import PREVIOUS, Monitor, Policy, Rollout
 from mainspring.spec.requirements import Requirements
 from mainspring.spec.source import Source
+from mainspring.spec.versions import feature_versions
 
 FORMAT = 1
 
@@ -116,8 +117,9 @@ class System:
 
     @property
     def feature_hashes(self) -> dict[str, str]:
-        """What each model input is, as a hash of its definition and code: a model loads only where these are the same."""
-        return {feature.name: declaration_hash(feature, self._all_sources()) for feature in self.inputs}
+        """The version of each model input: a model loads only where these are the same."""
+        versions = feature_versions(self.features, self.request)
+        return {feature.name: versions[feature.name] for feature in self.inputs}
 
     def _all_sources(self) -> tuple[Source, ...]:
         used = [self.request, *(aggregate.view.source for aggregate in self.aggregates), self.label.source]

@@ -1,0 +1,125 @@
+"""The ``features`` verb: the catalog of a system's features."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mainspring.feature_store.catalog import Entry
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def features() -> None:
+    """The catalog: what each feature is, where it comes from, who uses it.
+
+    \b
+    Example:
+      mainspring features list eta
+      mainspring features show eta destination_air
+      mainspring features lineage eta destination_air
+      mainspring features search eta "delay aircraft"
+      mainspring features breaks eta
+    """
+
+
+@features.command("list")
+@click.argument("system")
+@json_option
+def list_features(system: str, as_json: bool) -> None:
+    """Every feature of a system."""
+    from mainspring.cli.systems import find_system
+    from mainspring.feature_store.catalog import catalog
+
+    _print(list(catalog(find_system(system).system).values()), as_json=as_json)
+
+
+@features.command()
+@click.argument("system")
+@click.argument("text")
+@json_option
+def search(system: str, text: str, as_json: bool) -> None:
+    """Features whose name, description, owner, tags or source columns hold every word."""
+    from mainspring.cli.systems import find_system
+    from mainspring.feature_store.catalog import search as found
+
+    _print(found(find_system(system).system, text), as_json=as_json)
+
+
+@features.command()
+@click.argument("system")
+@click.argument("name")
+@json_option
+def show(system: str, name: str, as_json: bool) -> None:
+    """One feature: type, version, owner, what it reads, who reads it."""
+    from mainspring.cli.systems import find_system
+    from mainspring.feature_store.catalog import find
+
+    entry = asdict(find(find_system(system).system, name))
+    if as_json:
+        click.echo(json.dumps(entry))
+        return
+    for field, value in entry.items():
+        click.echo(f"{field:<12} {', '.join(value) if isinstance(value, tuple) else value}")
+
+
+@features.command()
+@click.argument("system")
+@click.argument("name")
+def lineage(system: str, name: str) -> None:
+    """From source columns through features to who uses it, as a tree."""
+    from mainspring.cli.systems import find_system
+    from mainspring.feature_store.catalog import catalog, find
+
+    declared = find_system(system).system
+    entry, entries = find(declared, name), catalog(declared)
+    _upstream(entry, entries, 0)
+    for user in entry.used_by:
+        click.echo(f"  -> {user}")
+
+
+@features.command()
+@click.argument("system")
+@click.option("--workspace", type=click.Path(path_type=Path), default=None, help="Folder of the run; the newest of the system.")
+@json_option
+def breaks(system: str, workspace: Path | None, as_json: bool) -> None:
+    """Which model versions of a run the declaration no longer fits, and by which features. Exit code 9 when a live one is among them."""
+    from mainspring.cli.systems import find_system, newest_workspace, open_registry
+    from mainspring.feature_store.catalog import breaks as broken
+
+    declared = find_system(system).system
+    with open_registry(workspace or newest_workspace(system)) as registry:
+        live = registry.deployment(system)
+        found = {version.id: broken(declared, version.manifest["features"]) for version in registry.versions("model", system)}
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        for version, why in found.items():
+            click.echo(f"{version:<16} {'; '.join(f'{name} {what}' for name, what in why.items()) or 'fits'}")
+    if any(found.get(version or "") for version in (live.champion, live.challenger)):
+        raise SystemExit(9)
+
+
+def _print(entries: Sequence[Entry], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([asdict(entry) for entry in entries]))
+        return
+    for entry in entries:
+        click.echo(f"{entry.name:<36} {entry.type:<6} {entry.version}  {entry.description}")
+
+
+def _upstream(entry: Entry, entries: dict[str, Entry], depth: int) -> None:
+    click.echo(f"{'  ' * depth}{entry.name}  ({entry.kind}, {entry.version})")
+    for name in entry.inputs:
+        if name in entries:
+            _upstream(entries[name], entries, depth + 1)
+        else:
+            click.echo(f"{'  ' * (depth + 1)}{name}")
