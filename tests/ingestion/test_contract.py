@@ -55,6 +55,7 @@ RIDES = Source(
     event_time="picked_at",
     event_id="ride_id",
     known_time="seen_at",
+    allowed={"note": ["n", "m", "", "late", "early", "never"]},
     ranges={"fare": (0, 500), "seats": (1, None), "picked_at": ("2013-01-01", None)},
     derive=[tip_share, pair, double_seats, hour],
 )
@@ -121,6 +122,7 @@ def test_instants_with_and_without_offset(text):
         ({"zone": {"a": 1}}, "zone", "not an object"),
         ({"zone": "\ud800"}, "zone", "UTF-8"),
         ({"clock": "Mars/Olympus"}, "clock", "IANA time zone"),
+        ({"note": "x"}, "note", "must be one of 'n', 'm', '', 'late', 'early' and 1 more"),
         ({"clock": "America"}, "clock", "IANA time zone"),
         ({"ride_id": ""}, "ride_id", "empty"),
         ({"picked_at": 1_740_000_000}, "picked_at", "ISO 8601"),
@@ -187,6 +189,7 @@ def test_batch_of_a_table_without_nullable_columns():
         ("seats", [1.0, 1e300, None], [1, None], "seats: must be at most 9223372036854775807"),
         ("seats", pa.array([2**63 - 1, 2**63, 3], pa.uint64()), [2**63 - 1, 3], "seats: must be at most 9223372036854775807"),
         ("ride_id", ["a", "", "c"], ["a", "c"], "ride_id: is empty; an id needs at least one character"),
+        ("note", ["n", "x", None], ["n", None], "note: must be one of 'n'"),
         ("clock", ["UTC", "Mars/Olympus", None], ["UTC", None], "clock: must be an IANA time zone"),
         ("zone", pa.array(["a", None, "c"]).dictionary_encode(), ["a", "c"], "zone: is null, and may not be"),
         ("seen_at", ["2025-03-01T12:00:00Z", "no", "2025-03-01"], [T, T - 43_200_000_000], "seen_at: must be a date and time in ISO 8601"),

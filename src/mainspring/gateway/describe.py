@@ -110,6 +110,8 @@ def _property(rule: Rule) -> dict[str, Any]:
         schema["type"] = [schema["type"], "null"]
     if rule.is_id and rule.field.type == Type.STR:
         schema["minLength"] = 1
+    if rule.allowed:
+        schema["enum"] = [*rule.allowed, *([None] if rule.field.nullable else [])]
     if rule.field.zone:
         schema["description"] = "IANA time zone"
     bounds = [(key, bound) for key, bound in (("minimum", rule.low), ("maximum", rule.high)) if bound is not None]
@@ -119,6 +121,8 @@ def _property(rule: Rule) -> dict[str, Any]:
 
 
 def _example(rule: Rule) -> Any:
+    if rule.allowed:
+        return rule.allowed[0]
     if rule.field.zone:
         return "America/New_York"
     if rule.field.type == Type.STR:

@@ -51,7 +51,11 @@ def check_column(column: pa.ChunkedArray, rule: Rule, source: str) -> tuple[pa.A
     values, problems = _convert(array, rule, source)
     if not rule.field.nullable:
         problems.insert(0, Problem(IS_NULL, nulls))
-    return values, problems + _contents(values, rule, ~nulls)
+    problems += _contents(values, rule, ~nulls)
+    if rule.allowed:
+        known = pc.is_in(values, pa.array(rule.allowed, values.type)).to_numpy(zero_copy_only=False)
+        problems.append(Problem(rule.not_allowed, ~nulls & ~known))
+    return values, problems
 
 
 def _convert(array: pa.Array, rule: Rule, source: str) -> tuple[pa.Array, list[Problem]]:

@@ -20,6 +20,7 @@ EARLIEST = parse_instant("0001-01-01T00:00:00Z")
 LATEST = parse_instant("9999-12-31T23:59:59.999999Z")
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 
+_SHOWN = 5
 NOT_FINITE = "must be a finite number"
 NOT_UTF8 = "must be text that UTF-8 can hold"
 IS_NULL = "is null, and may not be"
@@ -38,12 +39,19 @@ _NAMES = {bool: "true or false", int: "a whole number", float: "a number with a 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a column's values must be: the field, inclusive bounds as numbers, and whether it identifies the fact."""
+    """What a column's values must be: the field, inclusive bounds as numbers, whether it identifies the fact, the only values."""
 
     field: Field
     low: Bound
     high: Bound
     is_id: bool
+    allowed: tuple[Value, ...] = ()
+
+    @property
+    def not_allowed(self) -> str:
+        """What is wrong with a value that is none of the allowed ones."""
+        shown = ", ".join(map(repr, self.allowed[:_SHOWN]))
+        return f"must be one of {shown}" + (f" and {len(self.allowed) - _SHOWN} more" if len(self.allowed) > _SHOWN else "")
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -78,12 +86,17 @@ def value_check(rule: Rule) -> Callable[[Any], Value]:
     check = {Type.STR: _text, Type.INT: _whole, Type.FLOAT: _number, Type.BOOL: _boolean, Type.INSTANT: _instant}[rule.field.type](rule)
     name, nullable = rule.field.name, rule.field.nullable
 
+    allowed = frozenset(rule.allowed)
+
     def checked(value: Any) -> Value:
         if value is None:
             if nullable:
                 return None
             raise RequestError(name, IS_NULL)
-        return check(value)
+        valid = check(value)
+        if allowed and valid not in allowed:
+            raise RequestError(name, rule.not_allowed)
+        return valid
 
     return checked
 
@@ -92,7 +105,8 @@ def _rule(source: Source, field: Field) -> Rule:
     bounds = [(low, high) for column, low, high in source.ranges if column == field.name]
     lows = [low for low, _ in bounds if low is not None]
     highs = [high for _, high in bounds if high is not None]
-    return Rule(field, max(lows, default=None), min(highs, default=None), field.name == source.event_id)
+    allowed = next((values for column, values in source.allowed if column == field.name), ())
+    return Rule(field, max(lows, default=None), min(highs, default=None), field.name == source.event_id, allowed)
 
 
 def _wrong(rule: Rule, value: Any) -> RequestError:

@@ -24,8 +24,9 @@ class Source:
     zone), with ``| None`` where null is allowed. ``event_time`` names the column that says when a fact happened,
     ``known_time`` (optional) when it could be known, ``event_id`` the column that identifies it. ``kind='event'`` facts
     count strictly after they happened; rows of a ``kind='table'`` (slowly changing dimensions) count from their timestamp
-    on. ``ranges`` bounds numeric and time columns, both ends inclusive; a row or request outside is refused. ``derive``
-    lists functions of the columns that add columns. ``owner`` and ``tags`` are for the catalog.
+    on. ``ranges`` bounds numeric and time columns, both ends inclusive, and ``allowed`` lists the only values that a str or
+    int column may have; a row or request outside is refused. ``derive`` lists functions of the columns that add columns.
+    ``owner`` and ``tags`` are for the catalog.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Source:
     known_time: str | None
     kind: Literal["event", "table"]
     ranges: tuple[tuple[str, Bound, Bound], ...]
+    allowed: tuple[tuple[str, tuple[Value, ...]], ...]
     derive: tuple[Function, ...]
     description: str
     owner: str
@@ -50,6 +52,7 @@ class Source:
         known_time: str | None = None,
         kind: Literal["event", "table"] = "event",
         ranges: Mapping[str, tuple[Any, Any]] | Sequence[tuple[str, Bound, Bound]] = (),
+        allowed: Mapping[str, Sequence[Value]] | Sequence[tuple[str, Sequence[Value]]] = (),
         derive: Sequence[Function] = (),
         description: str = "",
         owner: str = "",
@@ -68,6 +71,7 @@ class Source:
             "known_time": known_time,
             "kind": kind,
             "ranges": tuple((column, _bound(low), _bound(high)) for column, low, high in bounds),
+            "allowed": tuple((column, tuple(values)) for column, values in dict(allowed).items()),
             "derive": tuple(derive),
             "description": description,
             "owner": owner,
@@ -97,6 +101,13 @@ class Source:
                 raise DeclarationError(f"{place}: column '{column}' is {self.schema[column].type} and cannot have a range.")
             if low is not None and high is not None and low > high:
                 raise DeclarationError(f"{place}: the range of '{column}' is empty: {low} > {high}.")
+        for column, values in self.allowed:
+            self._require(column, place)
+            if self.schema[column].type not in (Type.STR, Type.INT):
+                raise DeclarationError(f"{place}: column '{column}' is {self.schema[column].type}; allowed= needs str or int.")
+            wanted = str if self.schema[column].type == Type.STR else int
+            if not values or not all(type(value) is wanted for value in values):
+                raise DeclarationError(f"{place}: the allowed values of '{column}' must be {wanted.__name__}, and at least one.")
         for function in self.derive:
             if function.name in self.schema:
                 raise DeclarationError(f"{place}: derived column '{function.name}' has the name of a column of the schema.")
