@@ -17,10 +17,11 @@ demo: $(STAMP)-demo  ## the whole loop on real flights, with a report at the end
 	$(BIN)/mainspring run eta
 
 test: $(STAMP)-dev  ## every test but the long ones
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not long"
 
 test-long: $(STAMP)-dev  ## the long suites
 	$(BIN)/python -m pytest -m long
+	MAINSPRING_EXAMPLES=10000 $(BIN)/python -m pytest -n 2 tests/contracts/test_same_answer.py
 
 check: $(STAMP)-dev  ## format, lint, types, floors
 	$(BIN)/ruff format --check .

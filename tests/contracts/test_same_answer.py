@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +28,8 @@ from mainspring.storage.event_log import EventLog
 from mainspring.storage.stores import open_key_value
 
 T = parse_instant("2025-03-01T12:00:00Z")
+EXAMPLES = int(os.environ.get("MAINSPRING_EXAMPLES", "100"))
+"""Random cases per engine and store; the long suite asks for ten thousand."""
 FUNCTIONS = ("count", "sum", "mean", "min", "max")
 
 
@@ -162,7 +165,7 @@ some_questions = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(some_facts(), some_questions, st.sampled_from(["event", "table"]), st.booleans())
 def test_offline_gives_the_oracles_answers(facts: list[Fact], questions: list[tuple[Any, int]], kind: str, known_as_of: bool) -> None:
     system = a_system(kind)
@@ -170,7 +173,7 @@ def test_offline_gives_the_oracles_answers(facts: list[Fact], questions: list[tu
 
 
 @pytest.mark.parametrize("kept", ["lmdb", "redis"])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(some_facts(), some_questions, st.sampled_from(["event", "table"]), st.integers(1, 5))
 def test_online_gives_the_oracles_answers(
     kept: str, redis_url: str, facts: list[Fact], questions: list[tuple[Any, int]], kind: str, cuts: int
@@ -179,7 +182,7 @@ def test_online_gives_the_oracles_answers(
     check(system, facts, questions, online(system, facts, questions, cuts, redis_url if kept == "redis" else None))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(-9_000, 60), values), min_size=4, max_size=30),
     st.lists(st.integers(-120, 90), min_size=1, max_size=4),
@@ -192,7 +195,7 @@ def test_what_no_window_reaches_is_folded_and_still_counts(drawn: list[tuple[int
     check(system, facts, questions, online(system, facts, questions, cuts))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(st.lists(st.tuples(st.integers(-90, 0), st.floats(-1e9, 1e9)), min_size=1, max_size=40), st.integers(1, 9))
 def test_online_and_offline_agree_to_the_bit(drawn: list[tuple[int, float]], cuts: int) -> None:
     system = a_system()
