@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,9 @@ settings.load_profile("shared machine")
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """The address of a server of the Redis protocol, started for the tests; also in the environment as ``TEST_REDIS_URL``."""
-    server = ValkeyServer()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        server = ValkeyServer(port=free.getsockname()[1])
     server.start()
     os.environ["TEST_REDIS_URL"] = f"redis://127.0.0.1:{server.port}/0"
     yield os.environ["TEST_REDIS_URL"]
