@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mainspring.columns import Array
+from mainspring.columns import Array, to_array
 from mainspring.errors import StorageError
 from mainspring.feature_engineering.facts import ViewPlan
 from mainspring.feature_store.packing import RowFormat, pack_key
@@ -20,6 +21,8 @@ from mainspring.storage.event_log import EventLog, Frame
 from mainspring.storage.key_value import KeyValue
 
 _OFFSET = b"\x00offset:"
+_ALL = 2**63 - 1
+_log = logging.getLogger(__name__)
 
 
 class Served(NamedTuple):
@@ -36,41 +39,59 @@ class _Online:
     rows: RowFormat
     prefix: bytes
     nothing: tuple[Any, ...]
+    defaults: tuple[Any, ...]
 
 
 class OnlineStore:
     """The online side of a System's views over a key-value store.
 
-    The store is derived state: `apply` folds frames of the event log into it and moves its offset in the same
-    transaction, so that every event counts exactly once whatever is killed when, and by however many processes it runs.
+    The store is derived state: `apply` folds frames of the event log into it and moves the views' offsets in the same
+    transaction, so that every event counts exactly once whatever is killed when, and by however many processes it runs. A view
+    that is new, or declared otherwise, begins at the start of the log, while the others go on.
     """
 
     def __init__(self, system: System, store: KeyValue) -> None:
         self._store = store
         self._views = [_online(ViewPlan(view, aggregates)) for view, aggregates in system.views.items()]
         self.names = tuple(aggregate.name for online in self._views for aggregate in online.plan.aggregates)
-        self._offset_key = _OFFSET + hashlib.sha256(b"".join(online.prefix for online in self._views)).digest()[:8]
+        self._offset_keys = [_OFFSET + online.prefix for online in self._views]
+        self._types = [aggregate.type for online in self._views for aggregate in online.plan.aggregates]
 
     @property
     def offset(self) -> int:
-        """How much of the event log has been applied: the number of the first event that has not."""
-        held = self._store.get_many([self._offset_key])[0]
-        return 0 if held is None else int.from_bytes(held, "little")
+        """How much of the event log has been applied to every view: the number of the first event that has not."""
+        held = self._store.get_many(self._offset_keys)
+        return min((int.from_bytes(one or b"", "little") for one in held), default=_ALL)
 
     def read(self, request: Mapping[str, Any], as_of: int, deadline_us: int | None = None) -> Served:
         """Every aggregate for one request, as known at ``as_of``.
 
         A key that was never seen has status ``unknown_key``. When the store fails, or answers after ``deadline_us``
-        microseconds, every aggregate takes its declared default with status ``unavailable``.
+        microseconds, every aggregate takes its declared default with status ``unavailable``; where one row is damaged, those
+        of its view do.
         """
+        return self.read_many([request], [as_of], deadline_us)[0]
+
+    def read_many(self, requests: Sequence[Mapping[str, Any]], as_of: Sequence[int], deadline_us: int | None = None) -> list[Served]:
+        """What `read` gives for each request, in one round trip."""
         started = time.perf_counter_ns()
-        keys = [online.prefix + pack_key([request[column] for column in online.plan.view.on]) for online in self._views]
+        keys = [online.prefix + pack_key([request[name] for name in online.plan.view.on]) for request in requests for online in self._views]
         try:
             rows = self._store.get_many(keys)
         except StorageError:
-            return self._unavailable()
-        if deadline_us is not None and time.perf_counter_ns() - started > deadline_us * 1_000:
-            return self._unavailable()
+            rows = None
+        if rows is None or (deadline_us is not None and time.perf_counter_ns() - started > deadline_us * 1_000):
+            defaults = [value for online in self._views for value in online.defaults]
+            return [Served(list(defaults), [Status.UNAVAILABLE] * len(defaults), ()) for _ in requests]
+        width = len(self._views)
+        return [self._served(rows[i * width : (i + 1) * width], instant) for i, instant in enumerate(as_of)]
+
+    def columns(self, served: Sequence[Served]) -> dict[str, Array]:
+        """The answers of `read_many` as columns of shape ``(len(served),)``."""
+        columns = zip(self.names, self._types, strict=True)
+        return {name: to_array([one.values[i] for one in served], type_) for i, (name, type_) in enumerate(columns)}
+
+    def _served(self, rows: Sequence[bytes | None], as_of: int) -> Served:
         values: list[Any] = []
         statuses: list[Status] = []
         unknown = []
@@ -78,9 +99,16 @@ class OnlineStore:
             if row is None:
                 unknown.append(online.plan.view)
                 values += online.nothing
-                statuses += [Status.UNKNOWN_KEY] * len(online.plan.aggregates)
+                statuses += [Status.UNKNOWN_KEY] * len(online.nothing)
                 continue
-            for value, status in online.plan.read(online.rows.unpack(row), as_of):
+            try:
+                state = online.rows.unpack(row)
+            except StorageError as error:
+                _log.error("View '%s': %s", online.plan.view.name, error)
+                values += online.defaults
+                statuses += [Status.UNAVAILABLE] * len(online.defaults)
+                continue
+            for value, status in online.plan.read(state, as_of):
                 values.append(value)
                 statuses.append(status)
         return Served(values, statuses, tuple(unknown))
@@ -90,26 +118,27 @@ class OnlineStore:
 
         Frames are applied one transaction each. Safe to run in several processes at once.
         """
-        for frame in log.read(self.offset, until):
+        for frame in log.read(self.offset, until) if self._views else ():
             self._apply_frame(frame)
         return self.offset
 
     def _apply_frame(self, frame: Frame) -> None:
+        end = frame.end.to_bytes(8, "little")
         with self._store.transaction() as transaction:
-            offset = int.from_bytes(transaction.get(self._offset_key) or b"", "little")
-            if offset >= frame.end:
-                return
-            batch = frame.batch.slice(max(0, offset - frame.offset))
-            views = [online for online in self._views if online.plan.view.source.name == frame.source]
-            added = [(online.prefix + key, online.rows, facts) for online in views for key, facts in online.rows.added(batch)]
+            offsets = [int.from_bytes(held or b"", "little") for held in transaction.get_many(self._offset_keys)]
+            views = zip(self._views, self._offset_keys, offsets, strict=True)
+            behind = [(online, key, offset) for online, key, offset in views if offset < frame.end]
+            added = [
+                (online.prefix + key, online.rows, facts)
+                for online, _, offset in behind
+                if online.plan.view.source.name == frame.source
+                for key, facts in online.rows.added(frame.batch.slice(max(0, offset - frame.offset)))
+            ]
             held = transaction.get_many([name for name, _, _ in added])
             for (name, rows, facts), row in zip(added, held, strict=True):
                 transaction.put(name, rows.insert(row, facts))
-            transaction.put(self._offset_key, frame.end.to_bytes(8, "little"))
-
-    def _unavailable(self) -> Served:
-        defaults = [aggregate.default for online in self._views for aggregate in online.plan.aggregates]
-        return Served(defaults, [Status.UNAVAILABLE] * len(defaults), ())
+            for _, key, _ in behind:
+                transaction.put(key, end)
 
 
 def _online(plan: ViewPlan) -> _Online:
@@ -119,7 +148,8 @@ def _online(plan: ViewPlan) -> _Online:
     folds = [(one.function, one.column, one.argument, one.where, one.by) for one in lifetimes]
     identity = (view.source.name, view.source.kind, view.columns, plan.columns, [str(type_) for type_ in plan.types], plan.retention, folds)
     prefix = hashlib.sha256(repr(identity).encode()).digest()[:8]
-    return _Online(plan, RowFormat(plan), prefix, tuple(value for value, _ in plan.read(plan.empty(), 0)))
+    nothing = tuple(value for value, _ in plan.read(plan.empty(), 0))
+    return _Online(plan, RowFormat(plan), prefix, nothing, tuple(aggregate.default for aggregate in plan.aggregates))
 
 
 def as_columns(values: Sequence[Any], types: Sequence[Type]) -> list[Array]:

@@ -1,0 +1,94 @@
+"""The online store: batches, damage, and declarations that change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import mainspring as ms
+from mainspring.clock import MINUTE, parse_instant
+from mainspring.feature_store.online import OnlineStore
+from mainspring.schema import Status
+from mainspring.storage.event_log import EventLog
+from mainspring.storage.key_value import KeyValue
+from mainspring.storage.stores import open_key_value
+
+T = parse_instant("2025-03-01T12:00:00Z")
+paid = ms.Source("paid", {"id": str, "at": datetime, "card": str, "shop": str, "amount": float}, event_time="at", event_id="id")
+card, shop = paid.per("card"), paid.per("shop")
+
+
+def system(*features: Any) -> ms.System:
+    return ms.System("s", "?", paid, features, ms.Label(paid, "amount", on="id", matures_after="1d"), ms.LightGBM())
+
+
+def payments(first: int, count: int) -> pa.RecordBatch:
+    numbers = range(first, first + count)
+    times = np.array([T + number * MINUTE for number in numbers])
+    ids = [f"p{number}" for number in numbers]
+    return pa.RecordBatch.from_pydict(
+        {
+            **{"id": ids, "at": times, "card": [f"c{number % 3}" for number in numbers], "shop": ["s"] * count},
+            **{"amount": [float(number) for number in numbers], "_event_id": ids, "_event_time": times, "_known_time": times},
+        }
+    )
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> EventLog:
+    log = EventLog(tmp_path / "log", fsync=False)
+    log.append("paid", payments(0, 30))
+    return log
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[KeyValue]:
+    store = open_key_value(f"lmdb:{tmp_path}/online")
+    yield store
+    store.close()
+
+
+def test_a_batch_gives_what_single_reads_give(log: EventLog, store: KeyValue) -> None:
+    online = OnlineStore(system(card.count("10m"), card.last("amount"), shop.sum("amount")), store)
+    online.apply(log)
+    requests = [{"card": name, "shop": "s"} for name in ("c0", "never", "c2", None)]
+    instants = [T + 20 * MINUTE, T, T + 5 * MINUTE, T]
+    together = online.read_many(requests, instants)
+    assert together == [online.read(request, at) for request, at in zip(requests, instants, strict=True)]
+    columns = online.columns(together)
+    assert columns["card__count_10m"].tolist() == [3, 0, 1, 0]
+    assert columns["card__amount_last"].tolist() == pytest.approx([18.0, np.nan, 2.0, np.nan], nan_ok=True)
+
+
+def test_one_damaged_row_makes_its_view_unavailable_and_no_other(log: EventLog, store: KeyValue) -> None:
+    online = OnlineStore(system(card.count("10m"), shop.sum("amount")), store)
+    online.apply(log)
+    before = online.read({"card": "c0", "shop": "s"}, T + 40 * MINUTE)
+    damaged = next(key for key, value in store.scan(b"") if key.endswith(b"c0"))
+    with store.transaction() as transaction:
+        transaction.put(damaged, (transaction.get(damaged) or b"")[:-1] + b"?")
+    good, bad = online.read_many([{"card": "c1", "shop": "s"}, {"card": "c0", "shop": "s"}], [T + 40 * MINUTE] * 2)
+    assert good.statuses == [Status.PRESENT, Status.PRESENT]
+    assert bad.statuses == [Status.UNAVAILABLE, Status.PRESENT]
+    assert bad.values == [None, before.values[1]]
+
+
+def test_a_view_declared_otherwise_is_filled_from_the_log_while_the_others_go_on(log: EventLog, store: KeyValue) -> None:
+    OnlineStore(system(card.count(), shop.sum("amount")), store).apply(log)
+    log.append("paid", payments(30, 10))
+    changed = OnlineStore(system(card.count(), shop.sum("amount"), shop.max("amount")), store)
+    assert changed.offset == 0
+    changed.apply(log)
+    assert changed.offset == log.end == 40
+    served = dict(zip(changed.names, changed.read({"card": "c0", "shop": "s"}, T + 60 * MINUTE).values, strict=True))
+    assert served == {"card__count": 14, "shop__amount_sum": sum(range(40)), "shop__amount_max": 39.0}
+    old = OnlineStore(system(card.count(), shop.sum("amount")), store)
+    assert old.offset == 30, "the old declaration's own view has not been kept up"
+    old.apply(log)
+    assert old.read({"card": "c0", "shop": "s"}, T + 60 * MINUTE).values == [14, sum(range(40))]
