@@ -19,8 +19,10 @@ from oracle import Fact, answer
 
 import mainspring as ms
 from mainspring.clock import HOUR, MINUTE, parse_instant
+from mainspring.columns import to_values
 from mainspring.feature_store.offline import AS_OF, OfflineStore
 from mainspring.feature_store.online import OnlineStore
+from mainspring.feature_store.sliding import slides
 from mainspring.schema import Status, Type
 from mainspring.spec import Aggregate
 from mainspring.storage.adapters.lmdb import LmdbKeyValue
@@ -54,6 +56,13 @@ def a_system(kind: Any = "event", max_age: str | None = "2h") -> ms.System:
     label = ms.Label(source, "x", on="id", matures_after="1d")
     lists = [feature.name for feature in features if feature.type == Type.JSON]
     return ms.System("contract", "?", request, features, label, ms.LightGBM(ignore=lists))
+
+
+def a_batched_system(kind: Any = "event") -> ms.System:
+    """Only what many keys are answered together for."""
+    whole = a_system(kind)
+    features = [one for one in whole.aggregates if one.is_newest or slides(one)]
+    return ms.System("contract", "?", whole.request, features, whole.label, ms.LightGBM())
 
 
 def batch(facts: list[Fact]) -> pa.RecordBatch:
@@ -96,7 +105,11 @@ def online(
             log.append("facts", batch(facts[start : start + cuts]))
             served.apply(log)
         answers = [served.read({"k": key}, at) for key, at in questions]
+        together = served.read_many({"k": [key for key, _ in questions]}, [at for _, at in questions])
         assert served.names == tuple(feature.name for feature in system.features)
+        for i, name in enumerate(served.names):
+            assert to_values(together.values[name]) == [one.values[i] for one in answers]
+        assert together.statuses.tolist() == [one.statuses for one in answers]
         store.close()
     return [one.values for one in answers]
 
@@ -180,6 +193,15 @@ def test_online_gives_the_oracles_answers(
 ) -> None:
     system = a_system(kind)
     check(system, facts, questions, online(system, facts, questions, cuts, redis_url if kept == "redis" else None))
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(some_facts(), some_questions, st.sampled_from(["event", "table"]), st.integers(1, 5))
+def test_a_batch_of_keys_gives_to_the_bit_what_single_keys_give(
+    facts: list[Fact], questions: list[tuple[Any, int]], kind: str, cuts: int
+) -> None:
+    system = a_batched_system(kind)
+    check(system, facts, questions, online(system, facts, questions, cuts))
 
 
 @settings(max_examples=EXAMPLES, deadline=None)

@@ -13,6 +13,7 @@ import pytest
 
 import mainspring as ms
 from mainspring.clock import MINUTE, parse_instant
+from mainspring.columns import to_values
 from mainspring.feature_store.online import OnlineStore
 from mainspring.schema import Status
 from mainspring.storage.event_log import EventLog
@@ -57,13 +58,16 @@ def store(tmp_path: Path) -> Iterator[KeyValue]:
 def test_a_batch_gives_what_single_reads_give(log: EventLog, store: KeyValue) -> None:
     online = OnlineStore(system(card.count("10m"), card.last("amount"), shop.sum("amount")), store)
     online.apply(log)
-    requests = [{"card": name, "shop": "s"} for name in ("c0", "never", "c2", None)]
+    cards = ["c0", "never", "c2", None]
     instants = [T + 20 * MINUTE, T, T + 5 * MINUTE, T]
-    together = online.read_many(requests, instants)
-    assert together == [online.read(request, at) for request, at in zip(requests, instants, strict=True)]
-    columns = online.columns(together)
-    assert columns["card__count_10m"].tolist() == [3, 0, 1, 0]
-    assert columns["card__amount_last"].tolist() == pytest.approx([18.0, np.nan, 2.0, np.nan], nan_ok=True)
+    many = online.read_many({"card": cards, "shop": ["s"] * 4}, instants)
+    assert many.values["card__count_10m"].tolist() == [3, 0, 1, 0]
+    assert many.values["card__amount_last"].tolist() == pytest.approx([18.0, np.nan, 2.0, np.nan], nan_ok=True)
+    for row, (name, at) in enumerate(zip(cards, instants, strict=True)):
+        one = online.read({"card": name, "shop": "s"}, at)
+        assert many.statuses[row].tolist() == one.statuses
+        together = [to_values(many.values[name])[row] for name in online.names]
+        assert together == one.values
 
 
 def test_one_damaged_row_makes_its_view_unavailable_and_no_other(log: EventLog, store: KeyValue) -> None:
@@ -73,10 +77,12 @@ def test_one_damaged_row_makes_its_view_unavailable_and_no_other(log: EventLog, 
     damaged = next(key for key, value in store.scan(b"") if key.endswith(b"c0"))
     with store.transaction() as transaction:
         transaction.put(damaged, (transaction.get(damaged) or b"")[:-1] + b"?")
-    good, bad = online.read_many([{"card": "c1", "shop": "s"}, {"card": "c0", "shop": "s"}], [T + 40 * MINUTE] * 2)
-    assert good.statuses == [Status.PRESENT, Status.PRESENT]
+    bad = online.read({"card": "c0", "shop": "s"}, T + 40 * MINUTE)
     assert bad.statuses == [Status.UNAVAILABLE, Status.PRESENT]
     assert bad.values == [None, before.values[1]]
+    many = online.read_many({"card": ["c1", "c0"], "shop": ["s", "s"]}, [T + 40 * MINUTE] * 2)
+    assert many.statuses.tolist() == [[Status.PRESENT, Status.PRESENT], [Status.UNAVAILABLE, Status.PRESENT]]
+    assert many.values["card__count_10m"].tolist() == [0, None]
 
 
 def test_a_view_declared_otherwise_is_filled_from_the_log_while_the_others_go_on(log: EventLog, store: KeyValue) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from mainspring.columns import Array, to_array
 from mainspring.errors import StorageError
-from mainspring.feature_engineering.facts import ViewPlan
-from mainspring.feature_store.packing import RowFormat, pack_key
+from mainspring.feature_store.online_view import OnlineView
 from mainspring.schema import Status, Type
 from mainspring.spec import System, View
 from mainspring.storage.event_log import EventLog, Frame
@@ -22,6 +20,7 @@ from mainspring.storage.key_value import KeyValue
 
 _OFFSET = b"\x00offset:"
 _ALL = 2**63 - 1
+_MOST_ROWS = 65_536
 _log = logging.getLogger(__name__)
 
 
@@ -33,13 +32,11 @@ class Served(NamedTuple):
     unknown: tuple[View, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Online:
-    plan: ViewPlan
-    rows: RowFormat
-    prefix: bytes
-    nothing: tuple[Any, ...]
-    defaults: tuple[Any, ...]
+class ServedMany(NamedTuple):
+    """Aggregates of ``n`` requests: values by name as columns of shape ``(n,)``, statuses of shape ``(n, len(names))``, see `Status`."""
+
+    values: dict[str, Array]
+    statuses: npt.NDArray[np.uint8]
 
 
 class OnlineStore:
@@ -52,10 +49,11 @@ class OnlineStore:
 
     def __init__(self, system: System, store: KeyValue) -> None:
         self._store = store
-        self._views = [_online(ViewPlan(view, aggregates)) for view, aggregates in system.views.items()]
-        self.names = tuple(aggregate.name for online in self._views for aggregate in online.plan.aggregates)
+        self._views = [OnlineView(view, aggregates) for view, aggregates in system.views.items()]
+        aggregates = [aggregate for online in self._views for aggregate in online.plan.aggregates]
+        self.names = tuple(aggregate.name for aggregate in aggregates)
+        self._types = [aggregate.type for aggregate in aggregates]
         self._offset_keys = [_OFFSET + online.prefix for online in self._views]
-        self._types = [aggregate.type for online in self._views for aggregate in online.plan.aggregates]
 
     @property
     def offset(self) -> int:
@@ -70,86 +68,87 @@ class OnlineStore:
         microseconds, every aggregate takes its declared default with status ``unavailable``; where one row is damaged, those
         of its view do.
         """
-        return self.read_many([request], [as_of], deadline_us)[0]
-
-    def read_many(self, requests: Sequence[Mapping[str, Any]], as_of: Sequence[int], deadline_us: int | None = None) -> list[Served]:
-        """What `read` gives for each request, in one round trip."""
-        started = time.perf_counter_ns()
-        keys = [online.prefix + pack_key([request[name] for name in online.plan.view.on]) for request in requests for online in self._views]
-        try:
-            rows = self._store.get_many(keys)
-        except StorageError:
-            rows = None
-        if rows is None or (deadline_us is not None and time.perf_counter_ns() - started > deadline_us * 1_000):
-            defaults = [value for online in self._views for value in online.defaults]
-            return [Served(list(defaults), [Status.UNAVAILABLE] * len(defaults), ()) for _ in requests]
-        width = len(self._views)
-        return [self._served(rows[i * width : (i + 1) * width], instant) for i, instant in enumerate(as_of)]
-
-    def columns(self, served: Sequence[Served]) -> dict[str, Array]:
-        """The answers of `read_many` as columns of shape ``(len(served),)``."""
-        columns = zip(self.names, self._types, strict=True)
-        return {name: to_array([one.values[i] for one in served], type_) for i, (name, type_) in enumerate(columns)}
-
-    def _served(self, rows: Sequence[bytes | None], as_of: int) -> Served:
+        rows = self._get([online.key(request) for online in self._views], deadline_us)
         values: list[Any] = []
         statuses: list[Status] = []
         unknown = []
-        for online, row in zip(self._views, rows, strict=True):
-            if row is None:
+        for i, online in enumerate(self._views):
+            row = None if rows is None else rows[i]
+            if rows is not None and row is None:
                 unknown.append(online.plan.view)
-                values += online.nothing
-                statuses += [Status.UNKNOWN_KEY] * len(online.nothing)
-                continue
-            try:
-                state = online.rows.unpack(row)
-            except StorageError as error:
-                _log.error("View '%s': %s", online.plan.view.name, error)
-                values += online.defaults
-                statuses += [Status.UNAVAILABLE] * len(online.defaults)
-                continue
-            for value, status in online.plan.read(state, as_of):
+            for value, status in online.unavailable if rows is None else online.answer(row, as_of):
                 values.append(value)
                 statuses.append(status)
         return Served(values, statuses, tuple(unknown))
 
-    def apply(self, log: EventLog, until: int | None = None) -> int:
+    def read_many(
+        self, requests: Mapping[str, Sequence[Any] | Array], as_of: Sequence[int] | Array, deadline_us: int | None = None
+    ) -> ServedMany:
+        """What `read` gives for each of ``n`` requests, in one round trip; ``requests`` holds the columns of keys, of length ``n``."""
+        instants = np.asarray(as_of, dtype=np.int64)
+        n = len(instants)
+        rows = self._get([key for online in self._views for key in online.keys(requests, n)], deadline_us)
+        if rows is None:
+            defaults = [value for online in self._views for value, _ in online.unavailable]
+            columns = [to_array([value] * n, type_) for value, type_ in zip(defaults, self._types, strict=True)]
+            return self._served(columns, np.full((n, len(columns)), Status.UNAVAILABLE, dtype=np.uint8))
+        answers = [online.answer_many(rows[i * n : (i + 1) * n], instants) for i, online in enumerate(self._views)]
+        columns = [column for values, _ in answers for column in values]
+        return self._served(columns, np.concatenate([np.empty((n, 0), np.uint8), *(statuses for _, statuses in answers)], axis=1))
+
+    def apply(self, log: EventLog, until: int | None = None, progress: Callable[[int, int], None] | None = None) -> int:
         """Fold what the event log holds beyond the store's offset, up to ``until``; returns the new offset.
 
-        Frames are applied one transaction each. Safe to run in several processes at once.
+        Frames are applied some ten thousand events to a transaction, after each of which ``progress`` gets the numbers of events
+        applied and to apply. Safe to run in several processes at once, and to be killed at any point.
         """
-        for frame in log.read(self.offset, until) if self._views else ():
-            self._apply_frame(frame)
+        start, end = self.offset, log.end if until is None else min(until, log.end)
+        for frames in _bundles(log.read(start, end)) if self._views and start < end else ():
+            self._apply(frames)
+            if progress is not None:
+                progress(frames[-1].end - start, end - start)
         return self.offset
 
-    def _apply_frame(self, frame: Frame) -> None:
-        end = frame.end.to_bytes(8, "little")
+    def _get(self, keys: list[bytes], deadline_us: int | None) -> list[bytes | None] | None:
+        """The rows of keys; None where the store failed or was late."""
+        started = time.perf_counter_ns()
+        try:
+            rows = self._store.get_many(keys)
+        except StorageError as error:
+            _log.error("%s", error)
+            return None
+        return None if deadline_us is not None and time.perf_counter_ns() - started > deadline_us * 1_000 else rows
+
+    def _served(self, columns: Iterable[Array], statuses: npt.NDArray[np.uint8]) -> ServedMany:
+        return ServedMany(dict(zip(self.names, columns, strict=True)), statuses)
+
+    def _apply(self, frames: Sequence[Frame]) -> None:
+        end = frames[-1].end
         with self._store.transaction() as transaction:
             offsets = [int.from_bytes(held or b"", "little") for held in transaction.get_many(self._offset_keys)]
-            views = zip(self._views, self._offset_keys, offsets, strict=True)
-            behind = [(online, key, offset) for online, key, offset in views if offset < frame.end]
-            added = [
-                (online.prefix + key, online.rows, facts)
-                for online, _, offset in behind
-                if online.plan.view.source.name == frame.source
-                for key, facts in online.rows.added(frame.batch.slice(max(0, offset - frame.offset)))
-            ]
-            held = transaction.get_many([name for name, _, _ in added])
-            for (name, rows, facts), row in zip(added, held, strict=True):
-                transaction.put(name, rows.insert(row, facts))
-            for _, key, _ in behind:
-                transaction.put(key, end)
+            behind = [(online, key, at) for online, key, at in zip(self._views, self._offset_keys, offsets, strict=True) if at < end]
+            for online, offset_key, offset in behind:
+                source = online.plan.view.source.name
+                beyond = [frame for frame in frames if frame.source == source and frame.end > offset]
+                added = list(online.added([frame.batch.slice(max(0, offset - frame.offset)) for frame in beyond]))
+                held = transaction.get_many([key for key, _ in added])
+                for (key, facts), row in zip(added, held, strict=True):
+                    transaction.put(key, online.form.insert(row, facts))
+                transaction.put(offset_key, end.to_bytes(8, "little"))
 
 
-def _online(plan: ViewPlan) -> _Online:
-    """Eight bytes that change with whatever changes a stored row: source, keys, columns kept, retention, lifetimes."""
-    view = plan.view
-    lifetimes = [plan.aggregates[i] for i in plan.lifetimes]
-    folds = [(one.function, one.column, one.argument, one.where, one.by) for one in lifetimes]
-    identity = (view.source.name, view.source.kind, view.columns, plan.columns, [str(type_) for type_ in plan.types], plan.retention, folds)
-    prefix = hashlib.sha256(repr(identity).encode()).digest()[:8]
-    nothing = tuple(value for value, _ in plan.read(plan.empty(), 0))
-    return _Online(plan, RowFormat(plan), prefix, nothing, tuple(aggregate.default for aggregate in plan.aggregates))
+def _bundles(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
+    """Frames by the transaction."""
+    bundle: list[Frame] = []
+    rows = 0
+    for frame in frames:
+        bundle.append(frame)
+        rows += frame.batch.num_rows
+        if rows >= _MOST_ROWS:
+            yield bundle
+            bundle, rows = [], 0
+    if bundle:
+        yield bundle
 
 
 def as_columns(values: Sequence[Any], types: Sequence[Type]) -> list[Array]:

@@ -69,26 +69,10 @@ class Slides:
     def answer(self, aggregate: Aggregate, column: Array | None, where: Array | None) -> Array | None:
         """The aggregate of each question, of shape ``(m,)``; None where whole sums may leave 64 bits and another way is needed."""
         starts, ends = self._start(aggregate.window_us), self._ends
-        kept = np.ones(len(self._order), dtype=np.bool_)
-        if where is not None:
-            kept &= np.asarray(where[self._order] == True, dtype=np.bool_)  # noqa: E712
-        values = None if column is None else column[self._order]
-        if values is not None:
-            kept &= present(values)
-        rows = self._order
-        if not kept.all():
-            before = np.concatenate([[0], np.cumsum(kept)])
-            starts, ends, rows = before[starts], before[ends], rows[kept]
-            values = None if values is None else values[kept]
-        counts = ends - starts
-        if aggregate.function in ("count", "rate"):
-            return self._in_order(counts if aggregate.function == "count" else counts * SECOND / (aggregate.window_us or 1))
-        if aggregate.function == "time_since_last":
-            newest = np.append(self.times[rows], 0)[ends - 1]
-            since = (self.asked_times[self._asked_order] - newest) / SECOND
-            return self._in_order(np.where(counts > 0, since, np.nan))
-        folded = _folded(aggregate.function, typed(values) if values is not None else rows, starts, ends)
-        return None if folded is None else self._in_order(_nullable(folded, counts > 0, aggregate.type))
+        order, asked = self._order, self.asked_times[self._asked_order]
+        columns = [None if one is None else one[order] for one in (column, where)]
+        answers = fold(aggregate, self.times[order], columns[0], columns[1], asked, starts, ends)
+        return None if answers is None else self._in_order(answers)
 
     def _place(self, groups: Longs, positions: Longs) -> Longs:
         return groups * (len(self.times) + 1) + positions
@@ -114,6 +98,32 @@ class Slides:
         return result
 
 
+def fold(
+    aggregate: Aggregate, times: Longs, column: Array | None, where: Array | None, asked: Longs, starts: Longs, ends: Longs
+) -> Array | None:
+    """An aggregate over slices of facts, of shape ``(m,)`` as are ``asked``, ``starts`` and ``ends``; None as in `Slides.answer`.
+
+    ``times``, ``column`` and ``where`` have shape ``(n,)``.
+    """
+    kept = np.ones(len(times), dtype=np.bool_)
+    if where is not None:
+        kept &= np.asarray(where == True, dtype=np.bool_)  # noqa: E712
+    if column is not None:
+        kept &= present(column)
+    if not kept.all():
+        before = np.concatenate([[0], np.cumsum(kept)])
+        starts, ends, times = before[starts], before[ends], times[kept]
+        column = None if column is None else column[kept]
+    counts = ends - starts
+    if aggregate.function in ("count", "rate"):
+        return counts if aggregate.function == "count" else counts * SECOND / (aggregate.window_us or 1)
+    if aggregate.function == "time_since_last":
+        since = (asked - np.append(times, 0)[ends - 1]) / SECOND
+        return np.where(counts > 0, since, np.nan)
+    folded = _folded(aggregate.function, typed(column) if column is not None else times, starts, ends)
+    return None if folded is None else _nullable(folded, counts > 0, aggregate.type)
+
+
 def _folded(function: str, values: Array, starts: Longs, ends: Longs) -> Array | None:
     if values.dtype == np.bool_:
         values = values.astype(np.int64)
@@ -129,7 +139,7 @@ def _folded(function: str, values: Array, starts: Longs, ends: Longs) -> Array |
 
 def _nullable(values: Array, some: npt.NDArray[np.bool_], type_: Type) -> Array:
     if type_ == Type.FLOAT:
-        return np.where(some, values, np.nan)
+        return np.where(some, values, np.nan).astype(np.float64)
     if some.all():
         return values
     return to_array(_nulled(values.tolist(), some.tolist()), type_)

@@ -1,0 +1,159 @@
+"""The answers of one view for many keys at once: newest values from the heads of rows, windows as slices over all facts together.
+
+They are the same, to the bit, as row by row. Rows that need more care (late or repeated facts, questions about the past,
+folded lifetimes, damage) are left to whoever answers row by row.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from mainspring.columns import Array
+from mainspring.errors import StorageError
+from mainspring.feature_engineering.facts import ViewPlan, present
+from mainspring.feature_store.packing import CHECKSUM, FOLDED, FORMAT, INTACT, IRREGULAR, Parts, RowFormat
+from mainspring.feature_store.sliding import fold, slides
+from mainspring.schema import Status, Type
+from mainspring.spec.aggregate import COUNTING
+
+Longs = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+Rows = Sequence[bytes | None]
+_LARGEST = 2.0**62
+
+
+@dataclass(slots=True)
+class Answers:
+    """Aggregates of ``n`` rows: values as columns of shape ``(n,)``, statuses of shape ``(n, aggregates)``, and which rows have them."""
+
+    values: list[Array]
+    statuses: npt.NDArray[np.uint8]
+    answered: Mask
+
+
+@dataclass(slots=True)
+class Batch:
+    """The rows of one view, None for keys never seen, and the instants of their questions, both of length ``n``."""
+
+    plan: ViewPlan
+    form: RowFormat
+    rows: Rows
+    as_of: Longs
+    _values: dict[int, Array] = field(init=False, default_factory=dict)
+
+    def answers(self) -> Answers | None:
+        """What can be answered together; None where nothing can."""
+        aggregates = self.plan.aggregates
+        if not all(aggregate.is_newest or slides(aggregate) for aggregate in aggregates):
+            return None
+        statuses = np.zeros((len(self.rows), len(aggregates)), dtype=np.uint8)
+        answered = np.ones(len(self.rows), dtype=np.bool_)
+        for part, wanted in ((self._newest, any(one.is_newest for one in aggregates)), (self._windows, not self.plan.attributes)):
+            if wanted:
+                found = part(statuses)
+                if found is None:
+                    return None
+                answered &= found
+        unknown = [i for i, row in enumerate(self.rows) if row is None]
+        if unknown:
+            answered[unknown], statuses[unknown] = True, Status.UNKNOWN_KEY
+        return Answers([self._values[i] for i in range(len(aggregates))], statuses, answered)
+
+    def _newest(self, statuses: npt.NDArray[np.uint8]) -> Mask | None:
+        """Fill in the newest values and their statuses; where the head of a row knows them."""
+        form, fixed = self.form, self.form.head.itemsize
+        joined = b"".join([form.no_head if row is None else row[:fixed] for row in self.rows])
+        if len(joined) != fixed * len(self.rows):
+            return None
+        heads = np.frombuffer(joined, form.head)
+        intact, texts = self._checked(heads)
+        facts = heads["newest"]
+        columns, some_null = form.columns(facts, texts), bool(facts["nulls"].any())
+        for i, aggregate in enumerate(self.plan.aggregates):
+            if not aggregate.is_newest:
+                continue
+            column = columns[self.plan.columns.index(aggregate.column or "")]
+            if some_null or aggregate.type == Type.STR:
+                statuses[:, i] = np.where(present(column), Status.PRESENT, Status.NULL)
+            if aggregate.max_age_us is not None:
+                expired = facts["t"] < self.as_of - aggregate.max_age_us
+                if expired.any():
+                    statuses[expired, i], column = Status.EXPIRED, _without(column, expired)
+            self._values[i] = column
+        return intact & (heads["settled"] <= self.as_of)
+
+    def _checked(self, heads: Array) -> tuple[Mask, bytes]:
+        """Which heads are intact, and the texts behind them, joined."""
+        crc, fixed, no_texts = zlib.crc32, self.form.head.itemsize, self.form.no_texts
+        if not no_texts:
+            end = fixed + CHECKSUM
+            sums = [0 if row is None else crc(row[:end]) for row in self.rows]
+            return (np.array(sums) == INTACT) & (heads["format"] == FORMAT), b""
+        ends = (heads["texts"] + fixed).tolist()
+        sums = [0 if row is None else crc(row[: end + CHECKSUM]) for row, end in zip(self.rows, ends, strict=True)]
+        intact = (np.array(sums) == INTACT) & (heads["format"] == FORMAT)
+        held = zip(self.rows, ends, intact.tolist(), strict=True)
+        return intact, b"".join([row[fixed:end] if fine and row is not None else no_texts for row, end, fine in held])
+
+    def _windows(self, statuses: npt.NDArray[np.uint8]) -> Mask | None:
+        """Fill in the windows and their statuses; where a row's facts are all regular, and none that counts is folded."""
+        care = IRREGULAR | (FOLDED if self.plan.lifetimes else 0)
+        parts = [self._parts(row) for row in self.rows]
+        plain = np.array([one is not None and not one.flags & care for one in parts], dtype=np.bool_)
+        held = [(self.rows[i] or b"", one) for i, one in enumerate(parts) if one is not None and plain[i]]
+        records = np.frombuffer(b"".join([row[one.records : one.base] for row, one in held]), self.form.record)
+        slices = _Slices(records["t"], np.repeat(np.flatnonzero(plain), [one.facts for _, one in held]), self.as_of, self.plan.inclusive)
+        if slices.span * (len(self.rows) + 1.0) > _LARGEST:
+            return None
+        used = {name for one in self.plan.aggregates if not one.is_newest for name in one.columns}
+        columns = {name: self.form.column(records, self.plan.columns.index(name)) for name in used}
+        for i, aggregate in enumerate(self.plan.aggregates):
+            if aggregate.is_newest:
+                continue
+            starts, ends = slices.between(aggregate.window_us)
+            column, where = (columns[name] if name else None for name in (aggregate.column, aggregate.where))
+            answer = fold(aggregate, slices.times, column, where, self.as_of, starts, ends)
+            if answer is None:
+                return None
+            if aggregate.function not in COUNTING:
+                statuses[:, i] = np.where(present(answer), Status.PRESENT, Status.NULL)
+            self._values[i] = answer
+        return plain
+
+    def _parts(self, row: bytes | None) -> Parts | None:
+        try:
+            return None if row is None else self.form.parts(row)
+        except StorageError:
+            return None
+
+
+class _Slices:
+    """Where the windows of questions, one a group, begin and end among facts that are sorted by group and time."""
+
+    def __init__(self, times: Longs, groups: Longs, as_of: Longs, inclusive: bool) -> None:
+        self.times = np.ascontiguousarray(times)
+        self._first = int(times.min()) if len(times) else 0
+        self.span = int(times.max()) - self._first + 2 if len(times) else 2
+        self._places = groups * self.span + (self.times - self._first)
+        self._own = np.arange(len(as_of)) * self.span
+        self._as_of = as_of
+        self._ends = self._find(as_of + inclusive)
+
+    def between(self, width: int | None) -> tuple[Longs, Longs]:
+        """The first fact of each question's window, and the one behind its last."""
+        starts = self._places.searchsorted(self._own) if width is None else self._find(self._as_of - width)
+        return np.minimum(starts, self._ends), self._ends
+
+    def _find(self, instants: Longs) -> Longs:
+        return self._places.searchsorted(self._own + np.clip(instants - self._first, 0, self.span - 1))
+
+
+def _without(column: Array, chosen: Mask) -> Array:
+    column = column.astype(np.float64 if column.dtype == np.float64 else object)
+    column[chosen] = np.nan if column.dtype == np.float64 else None
+    return column

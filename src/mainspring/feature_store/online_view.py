@@ -1,0 +1,107 @@
+"""One view in the online store: what its keys and rows look like, and the answers that rows give."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mainspring.columns import Array, to_array, to_values
+from mainspring.errors import StorageError
+from mainspring.feature_engineering.facts import ViewPlan
+from mainspring.feature_store.batch import Batch
+from mainspring.feature_store.packing import FORMAT, Added, RowFormat, pack_key
+from mainspring.schema import ENVELOPE, Status, arrow_type
+from mainspring.spec import Aggregate, View
+
+Answer = tuple[Any, Status]
+_log = logging.getLogger(__name__)
+
+
+class OnlineView:
+    """A view and its aggregates over packed rows. Rows lie under keys that begin with ``prefix``: see `_identity`."""
+
+    def __init__(self, view: View, aggregates: tuple[Aggregate, ...]) -> None:
+        self.plan = ViewPlan(view, aggregates)
+        self.form = RowFormat(self.plan)
+        self.prefix = _identity(self.plan)
+        self.unavailable = tuple((aggregate.default, Status.UNAVAILABLE) for aggregate in aggregates)
+        self._unknown = tuple((value, Status.UNKNOWN_KEY) for value, _ in self.plan.read(self.plan.empty(), 0))
+        self._types = {name: view.source.columns[name].type for name in (*view.columns, *self.plan.columns)}
+        self._ages = [(self.plan.columns.index(one.column or ""), one.max_age_us) for one in aggregates if one.is_newest]
+
+    def key(self, request: Mapping[str, Any]) -> bytes:
+        """The key of a request's row."""
+        return self.prefix + pack_key([request[name] for name in self.plan.view.on])
+
+    def keys(self, requests: Mapping[str, Sequence[Any] | Array], n: int) -> list[bytes]:
+        """The keys of ``n`` requests' rows, from the columns of the requests."""
+        columns = [requests[name] for name in self.plan.view.on]
+        plain = [column if isinstance(column, list | tuple) else np.asarray(column).tolist() for column in columns]
+        prefix = self.prefix
+        return [prefix + pack_key(key) for key in zip(*plain, strict=True)] if columns else [prefix + pack_key(())] * n
+
+    def answer(self, row: bytes | None, as_of: int) -> Sequence[Answer]:
+        """Value and status of every aggregate as known at ``as_of``; the defaults where the row is damaged."""
+        if row is None:
+            return self._unknown
+        try:
+            if self.plan.attributes:
+                settled, event_time, values = self.form.newest(row)
+                if settled <= as_of:
+                    return [_attribute(values[i], event_time, as_of, max_age) for i, max_age in self._ages]
+            return self.plan.read(self.form.unpack(row), as_of)
+        except StorageError as error:
+            _log.error("View '%s': %s", self.plan.view.name, error)
+            return self.unavailable
+
+    def answer_many(self, rows: Sequence[bytes | None], as_of: npt.NDArray[np.int64]) -> tuple[list[Array], npt.NDArray[np.uint8]]:
+        """What `answer` gives for each row: a column of shape ``(n,)`` per aggregate, and statuses of shape ``(n, aggregates)``."""
+        together = Batch(self.plan, self.form, rows, as_of).answers()
+        if together is not None and together.answered.all():
+            return together.values, together.statuses
+        rest = range(len(rows)) if together is None else np.flatnonzero(~together.answered).tolist()
+        answers = [self.answer(rows[row], int(as_of[row])) for row in rest]
+        statuses = np.empty((len(rows), len(self.plan.aggregates)), dtype=np.uint8) if together is None else together.statuses
+        statuses[rest] = [[status for _, status in answer] for answer in answers]
+        columns = []
+        for i, aggregate in enumerate(self.plan.aggregates):
+            values: list[Any] = [None] * len(rows) if together is None else to_values(together.values[i])
+            for row, answer in zip(rest, answers, strict=True):
+                values[row] = answer[i][0]
+            columns.append(to_array(values, aggregate.type))
+        return columns, statuses
+
+    def added(self, batches: Sequence[pa.RecordBatch]) -> Iterator[tuple[bytes, Added]]:
+        """The facts of batches of the view's source per key of a row; a column that a batch lacks is null in it."""
+        if not batches:
+            return
+        names = [*ENVELOPE, *self._types]
+        tables = [pa.Table.from_batches([batch.select([name for name in names if name in batch.schema.names])]) for batch in batches]
+        table = tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
+        for name, type_ in self._types.items():
+            if name not in table.column_names:
+                table = table.append_column(name, pa.nulls(len(table), arrow_type(type_)))
+        for key, facts in self.form.added(table.combine_chunks()):
+            yield self.prefix + key, facts
+
+
+def _attribute(value: Any, event_time: int, as_of: int, max_age: int | None) -> Answer:
+    if max_age is not None and event_time < as_of - max_age:
+        return None, Status.EXPIRED
+    return value, Status.NULL if value is None else Status.PRESENT
+
+
+def _identity(plan: ViewPlan) -> bytes:
+    """Eight bytes that change with whatever changes a stored row: its format, source, keys, columns kept, retention, lifetimes."""
+    view = plan.view
+    lifetimes = [plan.aggregates[i] for i in plan.lifetimes]
+    folds = [(one.function, one.column, one.argument, one.where, one.by) for one in lifetimes]
+    types = [str(type_) for type_ in plan.types]
+    identity = (FORMAT, view.source.name, view.source.kind, view.columns, plan.columns, types, plan.retention, folds)
+    return hashlib.sha256(repr(identity).encode()).digest()[:8]
