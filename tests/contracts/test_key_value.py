@@ -39,8 +39,8 @@ def store(open_store: Opener, tmp_path: Path) -> Iterator[KeyValue]:
 
 def test_values_come_in_the_order_of_the_keys(store: KeyValue) -> None:
     with store.transaction() as transaction:
-        for key in (b"b", b"a", b"\xff" * 511):
-            transaction.put(key, b"of " + key)
+        transaction.put_many([b"b", b"a"], [b"of b", b"of a"])
+        transaction.put(b"\xff" * 511, b"of " + b"\xff" * 511)
         transaction.put(b"empty", b"")
     assert store.get_many([b"a", b"none", b"\xff" * 511, b"empty", b"a"]) == [b"of a", None, b"of " + b"\xff" * 511, b"", b"of a"]
     assert store.get_many([]) == []

@@ -15,6 +15,7 @@ import mainspring as ms
 from mainspring.clock import MINUTE, parse_instant
 from mainspring.columns import to_values
 from mainspring.feature_store.online import OnlineStore
+from mainspring.feature_store.online_view import OnlineView
 from mainspring.schema import Status
 from mainspring.storage.event_log import EventLog
 from mainspring.storage.key_value import KeyValue
@@ -98,3 +99,29 @@ def test_a_view_declared_otherwise_is_filled_from_the_log_while_the_others_go_on
     assert old.offset == 30, "the old declaration's own view has not been kept up"
     old.apply(log)
     assert old.read({"card": "c0", "shop": "s"}, T + 60 * MINUTE).values == [14, sum(range(40))]
+
+
+@pytest.mark.parametrize("texts", [False, True])
+def test_rows_built_together_are_the_bytes_of_rows_built_one_by_one(texts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    n = 400
+    times = np.sort(rng.integers(T, T + 600 * MINUTE, n))
+    ids = [f"p{number:03}" for number in range(n)]
+    batch = pa.RecordBatch.from_pydict(
+        {
+            **{"id": ids, "at": times, "card": [f"c{card}" for card in rng.integers(0, 250, n)], "shop": rng.choice(["s", "t", "long"], n)},
+            **{
+                "amount": np.where(rng.random(n) < 0.1, np.nan, rng.normal(size=n)),
+                "_event_id": ids,
+                "_event_time": times,
+                "_known_time": times,
+            },
+        }
+    )
+    features = [card.last("amount"), card.count("1d")] + ([card.last("shop"), card.distinct("shop", "1d")] if texts else [])
+    (view, aggregates), *_ = system(*features).views.items()
+    incoming = OnlineView(view, aggregates).incoming([batch])
+    together = incoming.rows([None] * len(incoming.keys))
+    monkeypatch.setattr("mainspring.feature_store.incoming._MANY", n)
+    assert together == incoming.rows([None] * len(incoming.keys))
+    assert max(map(len, together)) > min(map(len, together))

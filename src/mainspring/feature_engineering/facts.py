@@ -154,13 +154,11 @@ class ViewPlan:
             for i, aggregate in enumerate(self.aggregates)
         ]  # fmt: skip
 
-    def settled(self, state: State) -> tuple[int, Newest]:
-        """From which instant on every fact counts, and the one that then wins; a state holds at least one."""
-        seen = _visible(state, INT_LIMIT, True, INT_LIMIT) if state.irregular else state
-        instant = max(int(state.event_times[-1]) + (not self.inclusive), int(state.known_times.max()))
-        last = _last(seen)
-        newest = state.base.newest
-        return instant, last if newest is None or newest[:3] < last[:3] else newest
+    def settled(self, state: State) -> int:
+        """From which instant on the last fact is the newest of all; never where an event id is repeated. A state holds a fact."""
+        if state.irregular and len(set(state.event_ids.ids)) < len(state):
+            return INT_LIMIT - 1
+        return max(int(state.event_times[-1]) + (not self.inclusive), int(state.known_times.max()))
 
     def _answer(self, i: int, state: State, as_of: int, start: int, end: int) -> tuple[Any, Status]:
         aggregate, fold = self.aggregates[i], self.folds[i]
@@ -228,18 +226,13 @@ class ViewPlan:
             merged(self.folds[i], below, self._state(i, old, 0, len(old)))
             for i, below in zip(self.lifetimes, state.base.folds, strict=True)
         ]
-        last = _last(old)
+        last = Newest(int(old.event_times[-1]), int(old.known_times[-1]), old.event_ids.ids[-1], tuple(_plain(c[-1]) for c in old.columns))
         newest = last if state.base.newest is None or state.base.newest[:3] < last[:3] else state.base.newest
         rest = [column[cut:] for column in state.columns]
         base = Base(folds, newest)
         kept = State(state.event_times[cut:], state.known_times[cut:], EventIds.of(ids[cut:]), rest, base)
         kept.irregular = state.irregular and _is_irregular(kept)
         return kept
-
-
-def _last(state: State) -> Newest:
-    values = tuple(_plain(column[-1]) for column in state.columns)
-    return Newest(int(state.event_times[-1]), int(state.known_times[-1]), state.event_ids.ids[-1], values)
 
 
 def storable(column: Array, type_: Type) -> Array:

@@ -72,7 +72,7 @@ class Batch:
             return None
         heads = np.frombuffer(joined, form.head)
         intact, texts = self._checked(heads)
-        facts = heads["newest"]
+        facts = heads["last"]
         columns, some_null = form.columns(facts, texts), bool(facts["nulls"].any())
         for i, aggregate in enumerate(self.plan.aggregates):
             if not aggregate.is_newest:
@@ -106,7 +106,7 @@ class Batch:
         parts = [self._parts(row) for row in self.rows]
         plain = np.array([one is not None and not one.flags & care for one in parts], dtype=np.bool_)
         held = [(self.rows[i] or b"", one) for i, one in enumerate(parts) if one is not None and plain[i]]
-        records = np.frombuffer(b"".join([row[one.records : one.base] for row, one in held]), self.form.record)
+        records = np.frombuffer(b"".join([self.form.facts(row, one) for row, one in held]), self.form.record)
         slices = _Slices(records["t"], np.repeat(np.flatnonzero(plain), [one.facts for _, one in held]), self.as_of, self.plan.inclusive)
         if slices.span * (len(self.rows) + 1.0) > _LARGEST:
             return None

@@ -130,10 +130,11 @@ class OnlineStore:
             for online, offset_key, offset in behind:
                 source = online.plan.view.source.name
                 beyond = [frame for frame in frames if frame.source == source and frame.end > offset]
-                added = list(online.added([frame.batch.slice(max(0, offset - frame.offset)) for frame in beyond]))
-                held = transaction.get_many([key for key, _ in added])
-                for (key, facts), row in zip(added, held, strict=True):
-                    transaction.put(key, online.form.insert(row, facts))
+                if beyond:
+                    facts = online.incoming([frame.batch.slice(max(0, offset - frame.offset)) for frame in beyond])
+                    keys = [online.prefix + key for key in facts.keys]
+                    held = transaction.get_many(keys) if offset else [None] * len(keys)
+                    transaction.put_many(keys, facts.rows(held))
                 transaction.put(offset_key, end.to_bytes(8, "little"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from mainspring.columns import Array, to_array, to_values
 from mainspring.errors import StorageError
 from mainspring.feature_engineering.facts import ViewPlan
 from mainspring.feature_store.batch import Batch
-from mainspring.feature_store.packing import FORMAT, Added, RowFormat, pack_key
+from mainspring.feature_store.incoming import Incoming
+from mainspring.feature_store.packing import FORMAT, RowFormat, pack_key
 from mainspring.schema import ENVELOPE, Status, arrow_type
 from mainspring.spec import Aggregate, View
 
@@ -77,18 +78,15 @@ class OnlineView:
             columns.append(to_array(values, aggregate.type))
         return columns, statuses
 
-    def added(self, batches: Sequence[pa.RecordBatch]) -> Iterator[tuple[bytes, Added]]:
-        """The facts of batches of the view's source per key of a row; a column that a batch lacks is null in it."""
-        if not batches:
-            return
+    def incoming(self, batches: Sequence[pa.RecordBatch]) -> Incoming:
+        """The facts of batches of the view's source; a column that a batch lacks is null in it."""
         names = [*ENVELOPE, *self._types]
         tables = [pa.Table.from_batches([batch.select([name for name in names if name in batch.schema.names])]) for batch in batches]
         table = tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
         for name, type_ in self._types.items():
             if name not in table.column_names:
                 table = table.append_column(name, pa.nulls(len(table), arrow_type(type_)))
-        for key, facts in self.form.added(table.combine_chunks()):
-            yield self.prefix + key, facts
+        return Incoming(self.plan, self.form, table.combine_chunks().to_batches()[0])
 
 
 def _attribute(value: Any, event_time: int, as_of: int, max_age: int | None) -> Answer:

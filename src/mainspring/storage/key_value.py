@@ -24,6 +24,10 @@ class KeyValueTransaction(Protocol):
         """Set the value, new or not."""
         ...
 
+    def put_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """Set the value of each key."""
+        ...
+
     def delete(self, key: bytes) -> None:
         """Remove the key; one that is not there changes nothing."""
         ...

@@ -124,6 +124,11 @@ class _Transaction:
         self._store._check([key])
         self._transaction.put(key, value)
 
+    def put_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        self._store._check(keys)
+        with self._transaction.cursor() as cursor:
+            cursor.putmulti(zip(keys, values, strict=True))
+
     def delete(self, key: bytes) -> None:
         self._store._check([key])
         self._transaction.delete(key)

@@ -164,6 +164,10 @@ class _Transaction:
         self._store._name(key)
         self.writes[key] = value
 
+    def put_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        for key, value in zip(keys, values, strict=True):
+            self.put(key, value)
+
     def delete(self, key: bytes) -> None:
         self._store._name(key)
         self.writes[key] = None

@@ -1,0 +1,136 @@
+"""New facts of a view on their way into packed rows: grouped by key, packed all at once, then one row after another.
+
+Most rows either do not exist yet or get facts newer than all they hold. The first are built together; see `RowFormat.insert`
+for the others.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mainspring.columns import Array, from_arrow
+from mainspring.feature_engineering.facts import ViewPlan
+from mainspring.feature_store.packing import CHECKSUM, FORMAT, Added, RowFormat, pack_key
+from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME, Type
+
+Longs = npt.NDArray[np.int64]
+_MANY = 32
+_LONGEST = (1 << 21) - 1
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Incoming:
+    """The facts of a batch per key; those with a null key belong to no one. ``keys`` are packed keys, in no order."""
+
+    def __init__(self, plan: ViewPlan, form: RowFormat, batch: pa.RecordBatch) -> None:
+        self._plan, self._form = plan, form
+        self.keys, codes = _keys(plan, batch)
+        times, known = (batch.column(name).to_numpy() for name in (EVENT_TIME, KNOWN_TIME))
+        order = np.lexsort((times, codes))
+        order = order[np.searchsorted(codes[order], 0) :]
+        columns = {i: from_arrow(batch.column(plan.columns[i]), type_) for i, type_ in enumerate(plan.types) if type_ != Type.STR}
+        self._records = form.records(times, known, columns)[order]
+        rows = order.tolist()
+        ids = [_encode(one) for one in batch.column(EVENT_ID).to_pylist()]
+        self._ids = [ids[row] for row in rows]
+        texts = _texts(plan, batch)
+        self._texts = [texts[row] for row in rows] if texts else [b""] * len(rows)
+        self._times = self._records["t"]
+        self._counts = np.bincount(codes[order], minlength=len(self.keys))
+        self._starts = np.cumsum(self._counts) - self._counts
+        self._regular = self._find_regular(codes[order])
+
+    def rows(self, held: Sequence[bytes | None]) -> list[bytes]:
+        """The row of each key with its facts in it; ``held`` are the rows as they were."""
+        rows: list[bytes | None] = [None] * len(held)
+        for places, made in self._fresh(np.array([row is None for row in held], dtype=np.bool_)):
+            for place, row in zip(places, made, strict=True):
+                rows[place] = row
+        stride, packed, times = self._records.itemsize, self._records.tobytes(), self._times.tolist()
+        starts, ends, regular = self._starts.tolist(), (self._starts + self._counts).tolist(), self._regular.tolist()
+        for i in [i for i, row in enumerate(rows) if row is None]:
+            start, end = starts[i], ends[i]
+            records = packed[start * stride : end * stride]
+            added = Added(times[start:end], records, self._ids[start:end], self._texts[start:end], regular[i])
+            rows[i] = self._form.insert(held[i], added)
+        return rows  # type: ignore[return-value]
+
+    def _find_regular(self, codes: Longs) -> npt.NDArray[np.bool_]:
+        """Which keys' facts are all punctual, at different instants and under different ids."""
+        odd = self._records["n"] > self._times
+        odd[1:] |= (self._times[1:] == self._times[:-1]) & (codes[1:] == codes[:-1])
+        regular: npt.NDArray[np.bool_] = np.bincount(codes, odd, len(self.keys)) == 0
+        if len(set(self._ids)) < len(self._ids):
+            for i in np.flatnonzero(regular & (self._counts > 1)).tolist():
+                ids = self._ids[self._starts[i] : self._starts[i] + self._counts[i]]
+                regular[i] = len(set(ids)) == len(ids)
+        return regular
+
+    def _fresh(self, new: npt.NDArray[np.bool_]) -> Iterator[tuple[list[int], list[bytes]]]:
+        """Places and rows of those new keys whose rows have the same shape as many others'."""
+        starts, counts = self._starts, self._counts
+        if not len(starts):
+            return
+        recent = self._times[starts + counts - 1] - self._times[starts + counts // 4] <= self._plan.retention
+        ids, texts = (np.array(list(map(len, one)), dtype=np.int64) for one in (self._ids, self._texts))
+        plain = (counts == 1) | (len(self._form.no_texts) == 0)
+        places = np.flatnonzero(new & self._regular & recent & plain)
+        ids_length, texts_length = (np.add.reduceat(one, starts)[places] for one in (ids, texts))
+        shapes = (counts[places] << 42) + (ids_length << 21) + texts_length
+        for shape in np.unique(shapes).tolist():
+            alike = places[shapes == shape]
+            if len(alike) >= _MANY:
+                yield alike.tolist(), self._alike(starts[alike], shape >> 42, shape >> 21 & _LONGEST, shape & _LONGEST)
+
+    def _alike(self, starts: Longs, count: int, ids: int, texts: int) -> list[bytes]:
+        """New rows of ``count`` facts each, whose ids and texts take as many bytes; see `mainspring.feature_store.packing`."""
+        form, facts, lasts = self._form, starts[:, None] + np.arange(count), starts + count - 1
+        body = [("records", form.record, count - 1), ("base", f"V{len(form.no_base)}"), ("ids", f"V{ids}")]
+        rows = np.zeros(len(starts), [("head", form.head), ("texts", f"V{texts}"), ("checksum", "<u4"), *body])
+        head = rows["head"]
+        head["format"], head["count"], head["base"], head["ids"], head["texts"] = FORMAT, count, len(form.no_base), ids, texts
+        head["last"], head["settled"] = self._records[lasts], self._times[lasts] + (not self._plan.inclusive)
+        rows["records"], rows["base"] = self._records[facts[:, :-1]], np.void(form.no_base)
+        rows["ids"] = np.frombuffer(b"".join([self._ids[fact] for fact in facts.ravel().tolist()]), f"V{ids}")
+        if texts:
+            rows["texts"] = np.frombuffer(b"".join([self._texts[fact] for fact in lasts.tolist()]), f"V{texts}")
+        size, body_at = rows.itemsize, form.head.itemsize + texts + CHECKSUM
+        head["body"] = _checksums(rows, body_at, size)
+        rows["checksum"] = _checksums(rows, 0, body_at - CHECKSUM)
+        packed = rows.tobytes()
+        return [packed[start : start + size] for start in range(0, len(packed), size)]
+
+
+def _checksums(rows: Array, start: int, end: int) -> list[int]:
+    """CRC-32 of bytes ``start`` to ``end`` of each row."""
+    crc, packed, size = zlib.crc32, memoryview(rows.tobytes()), rows.itemsize
+    return [crc(packed[row + start : row + end]) for row in range(0, len(packed), size)]
+
+
+def _keys(plan: ViewPlan, batch: pa.RecordBatch) -> tuple[list[bytes], Longs]:
+    """The different keys, packed, and each fact's place among them, -1 for a null key."""
+    codes, keys = np.zeros(len(batch), dtype=np.int64), [()]
+    for name in plan.view.columns:
+        encoded = batch.column(name).dictionary_encode()
+        values = encoded.dictionary.to_pylist()
+        own = encoded.indices.fill_null(-1).to_numpy().astype(np.int64)
+        if len(plan.view.columns) == 1:
+            return [pack_key((value,)) for value in values], own
+        found, codes = np.unique(np.where((codes < 0) | (own < 0), -1, codes * len(values) + own), return_inverse=True)
+        nulls = int(len(found) > 0 and found[0] < 0)
+        codes = codes - nulls
+        keys = [(*keys[one // len(values)], values[one % len(values)]) for one in found[nulls:].tolist()]
+    return [pack_key(key) for key in keys], codes
+
+
+def _texts(plan: ViewPlan, batch: pa.RecordBatch) -> list[bytes]:
+    """Each fact's texts, packed and joined; an empty list where the view has none."""
+    names = [name for name, type_ in zip(plan.columns, plan.types, strict=True) if type_ == Type.STR]
+    packed = [list(map(_encode, batch.column(name).to_pylist())) for name in names]
+    return packed[0] if len(packed) == 1 else [b"".join(one) for one in zip(*packed, strict=True)]
