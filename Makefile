@@ -32,10 +32,10 @@ check: $(STAMP)-dev  ## format, lint, types, floors
 docs: $(STAMP)-dev  ## hold the documentation against the code
 	$(BIN)/python -m pytest tests/test_docs.py
 
-bench: $(STAMP)-demo  ## every benchmark; QUICK=1 for a short one
+bench: $(STAMP)-dev  ## every benchmark; QUICK=1 for a short one
 	@for area in $(basename $(notdir $(wildcard benchmarks/bench_*.py))); do $(BIN)/python benchmarks/$$area.py || exit 1; done
 
-bench-%: $(STAMP)-demo  ## one benchmark: make bench-serving
+bench-%: $(STAMP)-dev  ## one benchmark: make bench-serving
 	$(BIN)/python benchmarks/bench_$*.py
 
 lock: $(STAMP)-dev  ## pin again what the demo and the tests install (needs uv)

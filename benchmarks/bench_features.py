@@ -1,4 +1,4 @@
-"""The feature store against what the machine allows: joins and windows beside plain DuckDB, the stream, reads of one key.
+"""The feature store against what the machine allows and beside Feast: joins, windows, the stream, reads, materialising.
 
 Each side of an offline measurement runs in a process of its own, which reports its time and its peak memory.
 """
@@ -20,7 +20,8 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from harness import QUICK, Bar, bar, write
+from harness import QUICK, Bar, bar, peer, write
+from online_features import online_bars
 
 import mainspring as ms
 from mainspring.clock import DAY
@@ -30,7 +31,9 @@ from mainspring.storage.event_log import EventLog
 from mainspring.storage.stores import open_key_value
 
 FACTS, QUESTIONS, KEYS, ROUNDS = (1_000_000, 200_000, 10_000, 1) if QUICK else (10_000_000, 1_000_000, 10_000, 3)
+FEAST_FACTS = 200_000 if QUICK else 1_000_000
 STREAMED, READS = (40_000, 1_000) if QUICK else (400_000, 5_000)
+LIVE = 2_500
 YEAR = 365 * DAY
 VALUES = [f"f{i}" for i in range(10)]
 
@@ -78,11 +81,18 @@ def ours(features: list[Any], memory: str = "8GB") -> Callable[[Path], float]:
     return side
 
 
+def few(folder: Path) -> float:
+    """The join of as many facts as Feast is given."""
+    store = OfflineStore(system(newest), lambda _: [str(folder / "few.parquet")], memory="8GB")
+    return float(np.nansum(store.features(pq.read_table(folder / "questions.parquet"))[newest[0].name]))
+
+
 SIDES: dict[str, Callable[[Path], float]] = {
     "join floor": join_floor,
     "join": ours(newest),
     "join in 1 GiB": ours(newest, "1GB"),
     "windows": ours(windows),
+    "join of few": few,
 }
 
 
@@ -104,7 +114,7 @@ def one_side(name: str, folder: Path) -> None:
 
 def offline_bars(folder: Path) -> list[Bar]:
     make(folder)
-    measured: dict[str, list[tuple[float, float, float]]] = {name: [] for name in SIDES}
+    measured: dict[str, list[tuple[float, float, float]]] = {name: [] for name in SIDES if name != "join of few"}
     for _ in range(ROUNDS):
         for name, results in measured.items():
             results.append(run_side(name, folder))
@@ -123,31 +133,62 @@ def offline_bars(folder: Path) -> list[Bar]:
     ]
 
 
-def online_bars(folder: Path) -> list[Bar]:
-    """The stream into LMDB, an hour of facts at a time, and reads of twelve windows of one key."""
+def feast_bars(folder: Path) -> list[Bar]:
+    """The join beside Feast's DuckDB store, on fewer facts: with ten million it needs over 16 GiB."""
+    facts_table = pq.read_table(folder / "facts.parquet").slice(0, FEAST_FACTS)
+    questions = pq.read_table(folder / "questions.parquet")
+    pq.write_table(facts_table, folder / "few.parquet")
+    for table, instants, kept, name in ((facts_table, "at", ["k", *VALUES], "facts"), (questions, AS_OF, ["k"], "asked")):
+        times = table.column(instants).cast(pa.timestamp("us", "UTC"))
+        pq.write_table(table.select(kept).append_column("event_timestamp", times), folder / f"feast-{name}.parquet")
+    command = [str(peer("feast")), str(Path(__file__).parent / "peers" / "feast_features.py"), "join", str(folder)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    feast = json.loads(run.stdout.splitlines()[-1])
+    own = [run_side("join of few", folder) for _ in range(ROUNDS)]
+    print(f"Feast: {feast}, ours: {own}", file=sys.stderr)
+    if not np.isclose(own[0][2], feast["checksum"], rtol=1e-6):
+        raise SystemExit(f"The joins do not agree: {own[0][2]} and Feast's {feast['checksum']}")
+    size = f"{FEAST_FACTS // 1000}k x {QUESTIONS // 1000}k"
+    return [
+        bar(f"join {size} beside Feast on DuckDB", "s", [one[0] for one in own], peer=feast["seconds"], bar=feast["seconds"] / 20),
+        bar("  its memory", "GiB", [one[1] for one in own], peer=feast["gib"]),
+    ]
+
+
+def stream_bars(folder: Path) -> list[Bar]:
+    """The stream into LMDB as it comes and as a backlog, and reads of twelve windows of one key."""
     rng = np.random.default_rng(1)
     at = np.sort(rng.integers(0, 7 * DAY, STREAMED))
     ids, keys = np.arange(STREAMED), rng.integers(0, KEYS // 10, STREAMED)
     columns = {"id": ids, "at": at, "k": keys, **{name: rng.normal(size=STREAMED) for name in VALUES}}
     table = pa.table({**columns, "_event_id": ids, "_event_time": at, "_known_time": at})
-    rates = []
+    batches = [table.slice(start, LIVE).combine_chunks().to_batches()[0] for start in range(0, STREAMED, LIVE)]
+    live, backlog = [], []
     for round_ in range(ROUNDS):
-        log, store = EventLog(folder / f"log-{round_}", fsync=False), open_key_value(f"lmdb:{folder}/online-{round_}")
-        for start in range(0, STREAMED, 2_500):
-            log.append("facts", table.slice(start, 2_500).combine_chunks().to_batches()[0])
-        online = OnlineStore(system(windows), store)
+        log = EventLog(folder / f"log-{round_}", fsync=False)
+        stores = [open_key_value(f"lmdb:{folder}/{kind}-{round_}") for kind in ("live", "backlog")]
+        online, late = (OnlineStore(system(windows), store) for store in stores)
+        seconds = 0.0
+        for batch in batches:
+            log.append("facts", batch)
+            started = time.perf_counter()
+            online.apply(log)
+            seconds += time.perf_counter() - started
+        live.append(STREAMED / seconds)
         started = time.perf_counter()
-        online.apply(log)
-        rates.append(STREAMED / (time.perf_counter() - started))
+        late.apply(log)
+        backlog.append(STREAMED / (time.perf_counter() - started))
         reads = []
         for key in rng.integers(0, KEYS // 10, READS).tolist():
             started = time.perf_counter()
             online.read({"k": key}, 7 * DAY)
             reads.append((time.perf_counter() - started) * 1e6)
-        store.close()
+        for store in stores:
+            store.close()
     p50, p99 = float(np.median(reads)), float(np.percentile(reads, 99))
     return [
-        bar("stream into LMDB, one view, one process", "events/s", rates, bar=50_000.0, above=True),
+        bar(f"stream into LMDB, one view, one process, {LIVE} events a transaction", "events/s", live, bar=50_000.0, above=True),
+        bar("  catching up", "events/s", backlog),
         Bar("read of one key, 12 exact windows of 1 h, 1 d, 7 d, p50", p50, "us", (min(reads), p99)),
         Bar("  p99", p99, "us", (p50, max(reads)), bar=200.0),
     ]
@@ -155,8 +196,9 @@ def online_bars(folder: Path) -> list[Bar]:
 
 def main() -> int:
     """All of it."""
-    with tempfile.TemporaryDirectory() as folder:
-        return write("features", offline_bars(Path(folder)) + online_bars(Path(folder)))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        return write("features", [*offline_bars(folder), *feast_bars(folder), *stream_bars(folder), *online_bars(folder)])
 
 
 if __name__ == "__main__":

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +18,7 @@ from rich.table import Table
 from mainspring.loop.evidence import commit, machine
 
 RESULTS = Path(__file__).parent / "results"
+PEERS = Path(__file__).parent.parent / ".peers"
 QUICK = os.environ.get("QUICK", "") not in ("", "0")
 
 
@@ -55,21 +59,37 @@ def bar(name: str, unit: str, values: Sequence[float], **other: float | bool | N
     return Bar(name, statistics.median(values), unit, (min(values), max(values)), **other)  # type: ignore[arg-type]
 
 
+def peer(name: str) -> Path:
+    """The Python of another tool's own environment, made on first use from ``peers/<name>.txt``."""
+    python = PEERS / name / "bin" / "python"
+    if not python.exists():
+        print(f"Setting up {name} in {PEERS / name}", file=sys.stderr)
+        uv = shutil.which("uv")
+        make = [uv, "venv", "--quiet", "--python", sys.executable] if uv else [sys.executable, "-m", "venv"]
+        install = [uv, "pip", "install", "--quiet", "--python", str(python)] if uv else [str(python), "-m", "pip", "install", "--quiet"]
+        subprocess.run([*make, str(PEERS / name)], check=True)
+        subprocess.run([*install, "-r", str(Path(__file__).parent / "peers" / f"{name}.txt")], check=True)
+    return python
+
+
 def write(area: str, bars: Sequence[Bar]) -> int:
     """Print the bars, write ``results/<area>.json``; 1 when one does not hold."""
     table = Table(title=f"{area}, {machine()}, {commit()}", title_justify="left")
-    for column in ("what", "median", "range", "unit", "floor", "ratio to floor", "bar", "holds"):
+    for column in ("what", "median", "range", "unit", "floor", "to floor", "peer", "to peer", "bar", "holds"):
         table.add_column(column, justify="left" if column in ("what", "unit") else "right")
     for one in bars:
-        ratio = "" if one.floor is None else f"{one.value / one.floor:.2f}"
+        beside = [cell for other in (one.floor, one.peer) for cell in _beside(one.value, other)]
         bound = "" if one.bar is None else f"{'>=' if one.above else '<='} {one.bar:g}"
         low, high = one.spread
-        floor = "" if one.floor is None else f"{one.floor:.3g}"
-        table.add_row(one.name, f"{one.value:.3g}", f"{low:.3g} to {high:.3g}", one.unit, floor, ratio, bound, "yes" if one.holds else "NO")
-    Console(width=150).print(table)
+        table.add_row(one.name, f"{one.value:.3g}", f"{low:.3g} to {high:.3g}", one.unit, *beside, bound, "yes" if one.holds else "NO")
+    Console(width=180).print(table)
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{area}.json"
     rows = [{**asdict(one), "holds": one.holds} for one in bars]
     path.write_text(json.dumps({"machine": machine(), "commit": commit(), "quick": QUICK, "bars": rows}, indent=2) + "\n")
     print(f"Wrote {path}")
     return 0 if all(one.holds for one in bars) else 1
+
+
+def _beside(value: float, other: float | None) -> tuple[str, str]:
+    return ("", "") if other is None else (f"{other:.3g}", f"{value / other:.3g}")
