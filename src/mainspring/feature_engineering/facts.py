@@ -6,7 +6,7 @@ no window can reach any more folded into a `Base`. Any order of arrival gives th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from mainspring.clock import HOUR
 from mainspring.columns import Array
-from mainspring.feature_engineering.aggregations import FIRST, INT_LIMIT, Aggregation, Facts, Rank, aggregation, merged, total
+from mainspring.feature_engineering.aggregations import FIRST, INT_LIMIT, TALLIES, Aggregation, Facts, Rank, aggregation, merged
 from mainspring.schema import Status, Type
 from mainspring.spec import Aggregate, View
 
@@ -43,30 +43,44 @@ class Base:
 class EventIds:
     """The ids of a state's facts as MessagePack values one after another, read only when someone must: rarely."""
 
-    def __init__(self, count: int, packed: bytes | memoryview) -> None:
+    def __init__(self, count: int, packed: Callable[[], bytes | memoryview]) -> None:
         self.count = count
-        self.packed = packed
+        self._packed = packed
 
     @classmethod
     def of(cls, ids: Sequence[str | int]) -> EventIds:
         """The ids, packed."""
-        return cls(len(ids), b"".join(map(_encode_id, ids)))
+        return cls(len(ids), lambda: b"".join(map(_encode_id, ids)))
+
+    @property
+    def packed(self) -> bytes:
+        """The values, joined."""
+        return bytes(self._packed())
 
     @property
     def ids(self) -> list[str | int]:
         """One id per fact."""
         header = b"\xdd" + self.count.to_bytes(4, "big")
-        decoded: list[str | int] = msgspec.msgpack.decode(header + bytes(self.packed))
+        decoded: list[str | int] = msgspec.msgpack.decode(header + self.packed)
         return decoded
 
     def __add__(self, other: EventIds) -> EventIds:
-        return EventIds(self.count + other.count, bytes(self.packed) + bytes(other.packed))
+        return EventIds(self.count + other.count, lambda: self.packed + other.packed)
+
+    def take(self, rows: Array) -> EventIds:
+        """The ids of some facts, by their places."""
+
+        def packed() -> bytes:
+            ids = self.ids
+            return EventIds.of([ids[row] for row in rows.tolist()]).packed
+
+        return EventIds(len(rows), packed)
 
     def may_share(self, other: EventIds) -> bool:
         """Whether an id of ``other`` may be among these; False is certain."""
         if other.count > _FEW:
             return not set(self.ids).isdisjoint(other.ids)
-        held = bytes(self.packed)
+        held = self.packed
         return any(_encode_id(one) in held for one in other.ids)
 
 
@@ -78,8 +92,8 @@ _encode_id = msgspec.msgpack.Encoder().encode
 class State:
     """Facts of one key: arrays of shape ``(n,)`` in winning order, and the base under them.
 
-    ``columns`` are float64 with NaN for null, int64, or object arrays; ``irregular`` says that a fact was known after it
-    happened or that an event id occurs more than once, so that visibility must be looked at fact by fact.
+    ``columns`` are float64 with NaN for null, int64, or object arrays; ``late`` says that a fact was known after it happened,
+    ``repeated`` that an event id occurs more than once: then visibility must be looked at fact by fact.
     """
 
     event_times: Array
@@ -87,7 +101,8 @@ class State:
     event_ids: EventIds
     columns: list[Array]
     base: Base
-    irregular: bool = False
+    late: bool = False
+    repeated: bool = False
 
     def __len__(self) -> int:
         return len(self.event_times)
@@ -127,7 +142,7 @@ class ViewPlan:
         """The state of a key without facts."""
         times = np.empty(0, dtype=np.int64)
         columns = [np.empty(0, dtype=np.float64 if type_ == Type.FLOAT else object) for type_ in self.types]
-        return State(times, times, EventIds(0, b""), columns, Base([None] * len(self.lifetimes)))
+        return State(times, times, EventIds.of([]), columns, Base([None] * len(self.lifetimes)))
 
     def insert(self, state: State, added: State) -> State:
         """The state with more facts, in any order; repeated facts count once, and what no window reaches is folded."""
@@ -143,8 +158,9 @@ class ViewPlan:
 
     def read(self, state: State, as_of: int, *, known_as_of: bool = True) -> list[tuple[Any, Status]]:
         """Value and status of every aggregate at ``as_of``, as known then, or with ``known_as_of=False`` as known by now."""
-        if state.irregular:
-            state = _visible(state, as_of, self.inclusive, as_of if known_as_of else INT_LIMIT)
+        known_until = as_of if known_as_of else INT_LIMIT
+        if state.repeated or (state.late and int(state.known_times.max()) > known_until):
+            state = _visible(state, as_of, self.inclusive, known_until)
         times = state.event_times
         end = int(times.searchsorted(as_of, "right" if self.inclusive else "left"))
         starts = {width: 0 if width is None else int(times.searchsorted(as_of - width, "left")) for width in self.widths}
@@ -156,7 +172,7 @@ class ViewPlan:
 
     def settled(self, state: State) -> int:
         """From which instant on the last fact is the newest of all; never where an event id is repeated. A state holds a fact."""
-        if state.irregular and len(set(state.event_ids.ids)) < len(state):
+        if state.repeated:
             return INT_LIMIT - 1
         return max(int(state.event_times[-1]) + (not self.inclusive), int(state.known_times.max()))
 
@@ -165,9 +181,8 @@ class ViewPlan:
         plain = aggregate.where is None and aggregate.by is None and aggregate.window is not None
         if plain and aggregate.function == "count":
             return end - start, Status.PRESENT
-        if plain and aggregate.function == "mean":
-            value = _mean(state.columns[self.columns.index(aggregate.column or "")][start:end])
-        else:
+        value = _quick(aggregate.function, self._column(state, aggregate.column)[start:end]) if plain and aggregate.column else None
+        if value is None:
             held = self._state(i, state, start, end)
             if aggregate.window is None:
                 held = merged(fold, state.base.folds[self.lifetimes.index(i)], held)
@@ -217,9 +232,8 @@ class ViewPlan:
         cut = int(state.event_times.searchsorted(horizon, "left"))
         if cut * 4 < len(state):
             return state
-        ids = state.event_ids.ids
-        old = State(state.event_times[:cut], state.known_times[:cut], EventIds.of(ids[:cut]), [c[:cut] for c in state.columns], state.base)
-        if state.irregular:
+        old = _take(state, np.arange(cut))
+        if state.late or state.repeated:
             known_until = int(max(old.known_times.max(), horizon))
             old = _visible(old, known_until, False, known_until)
         folds = [
@@ -228,10 +242,9 @@ class ViewPlan:
         ]
         last = Newest(int(old.event_times[-1]), int(old.known_times[-1]), old.event_ids.ids[-1], tuple(_plain(c[-1]) for c in old.columns))
         newest = last if state.base.newest is None or state.base.newest[:3] < last[:3] else state.base.newest
-        rest = [column[cut:] for column in state.columns]
-        base = Base(folds, newest)
-        kept = State(state.event_times[cut:], state.known_times[cut:], EventIds.of(ids[cut:]), rest, base)
-        kept.irregular = state.irregular and _is_irregular(kept)
+        kept = _take(state, np.arange(cut, len(state)))
+        kept.base = Base(folds, newest)
+        kept.late, kept.repeated = state.late and _is_late(kept), state.repeated and _is_repeated(kept)
         return kept
 
 
@@ -240,13 +253,15 @@ def storable(column: Array, type_: Type) -> Array:
     return column if type_ == Type.FLOAT else column.astype(object)
 
 
-def _mean(column: Array) -> float | None:
-    if column.dtype == np.float64 and len(column):
-        whole = np.add.reduceat(column, FIRST)[0].item()
-        if whole == whole:
-            return float(whole / len(column))
-    values = typed(column[present(column)])
-    return float(total(values) / len(values)) if len(values) else None
+def _quick(function: str, column: Array) -> float | None:
+    """A tally of floats among which there is no null; None for anything else."""
+    if function not in TALLIES or column.dtype != np.float64 or not len(column):
+        return None
+    ufunc = np.minimum if function == "min" else np.maximum if function == "max" else np.add
+    whole: float = ufunc.reduceat(column, FIRST)[0].item()
+    if whole != whole:
+        return None
+    return whole / len(column) if function == "mean" else whole
 
 
 def present(column: Array) -> Array:
@@ -281,13 +296,14 @@ def _joined(state: State, added: State) -> State:
         state.event_ids + added.event_ids,
         [np.concatenate(pair) for pair in zip(state.columns, added.columns, strict=True)],
         state.base,
-        state.irregular or added.irregular,
+        state.late or added.late,
+        state.repeated or added.repeated,
     )
 
 
 def _sorted(state: State) -> State:
     """The facts in winning order, without exact repetitions."""
-    state.irregular = _is_irregular(state)
+    state.late, state.repeated = _is_late(state), _is_repeated(state)
     if len(state) < 2:
         return state
     times, known, ids = state.event_times, state.known_times, state.event_ids.ids
@@ -304,6 +320,8 @@ def _sorted(state: State) -> State:
 def _visible(state: State, as_of: int, inclusive: bool, known_until: int) -> State:
     """The facts that happened by ``as_of`` and were known by ``known_until``, each event id once with its newest known version."""
     seen = (state.known_times <= known_until) & (state.event_times <= as_of if inclusive else state.event_times < as_of)
+    if not state.repeated:
+        return _take(state, np.flatnonzero(seen))
     ids = state.event_ids.ids
     winners: dict[str | int, int] = {}
     for row in np.flatnonzero(seen).tolist():
@@ -314,14 +332,15 @@ def _visible(state: State, as_of: int, inclusive: bool, known_until: int) -> Sta
     return _take(state, np.array(sorted(winners.values()), dtype=np.int64))
 
 
-def _is_irregular(state: State) -> bool:
-    if (state.known_times > state.event_times).any():
-        return True
+def _is_late(state: State) -> bool:
+    return bool((state.known_times > state.event_times).any())
+
+
+def _is_repeated(state: State) -> bool:
     return len(state) > 1 and len(set(state.event_ids.ids)) != len(state)
 
 
 def _take(state: State, rows: Array) -> State:
     columns = [column[rows] for column in state.columns]
-    ids = state.event_ids.ids
-    taken = EventIds.of([ids[row] for row in rows.tolist()])
-    return State(state.event_times[rows], state.known_times[rows], taken, columns, state.base, state.irregular)
+    ids = state.event_ids.take(rows)
+    return State(state.event_times[rows], state.known_times[rows], ids, columns, state.base, state.late, state.repeated)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from mainspring.columns import Array
 from mainspring.errors import StorageError
 from mainspring.feature_engineering.facts import ViewPlan, present
-from mainspring.feature_store.packing import CHECKSUM, FOLDED, FORMAT, INTACT, IRREGULAR, Parts, RowFormat
+from mainspring.feature_store.packing import CHECKSUM, FOLDED, FORMAT, INTACT, LATE, REPEATED, Parts, RowFormat
 from mainspring.feature_store.sliding import fold, slides
 from mainspring.schema import Status, Type
 from mainspring.spec.aggregate import COUNTING
@@ -101,10 +101,9 @@ class Batch:
         return intact, b"".join([row[fixed:end] if fine and row is not None else no_texts for row, end, fine in held])
 
     def _windows(self, statuses: npt.NDArray[np.uint8]) -> Mask | None:
-        """Fill in the windows and their statuses; where a row's facts are all regular, and none that counts is folded."""
-        care = IRREGULAR | (FOLDED if self.plan.lifetimes else 0)
+        """Fill in the windows and their statuses; where all facts of a row were known by then, and none that counts is folded."""
         parts = [self._parts(row) for row in self.rows]
-        plain = np.array([one is not None and not one.flags & care for one in parts], dtype=np.bool_)
+        plain = np.array([self._is_plain(one, at) for one, at in zip(parts, self.as_of.tolist(), strict=True)], dtype=np.bool_)
         held = [(self.rows[i] or b"", one) for i, one in enumerate(parts) if one is not None and plain[i]]
         records = np.frombuffer(b"".join([self.form.facts(row, one) for row, one in held]), self.form.record)
         slices = _Slices(records["t"], np.repeat(np.flatnonzero(plain), [one.facts for _, one in held]), self.as_of, self.plan.inclusive)
@@ -124,6 +123,10 @@ class Batch:
                 statuses[:, i] = np.where(present(answer), Status.PRESENT, Status.NULL)
             self._values[i] = answer
         return plain
+
+    def _is_plain(self, parts: Parts | None, as_of: int) -> bool:
+        care = REPEATED | (FOLDED if self.plan.lifetimes else 0) | (LATE if parts is not None and parts.settled > as_of else 0)
+        return parts is not None and not parts.flags & care
 
     def _parts(self, row: bytes | None) -> Parts | None:
         try:

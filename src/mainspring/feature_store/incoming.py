@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from mainspring.columns import Array, from_arrow
 from mainspring.feature_engineering.facts import ViewPlan
-from mainspring.feature_store.packing import CHECKSUM, FORMAT, Added, RowFormat, pack_key
+from mainspring.feature_store.packing import CHECKSUM, FORMAT, LATE, Added, RowFormat, pack_key
 from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME, Type
 
 Longs = npt.NDArray[np.int64]
@@ -44,7 +44,9 @@ class Incoming:
         self._times = self._records["t"]
         self._counts = np.bincount(codes[order], minlength=len(self.keys))
         self._starts = np.cumsum(self._counts) - self._counts
-        self._regular = self._find_regular(codes[order])
+        self._ordered = self._find_ordered(codes[order])
+        self._known = np.maximum.reduceat(self._records["n"], self._starts) if len(rows) else self._starts
+        self._late = np.bincount(codes[order], self._records["n"] > self._times, len(self.keys)) > 0
 
     def rows(self, held: Sequence[bytes | None]) -> list[bytes]:
         """The row of each key with its facts in it; ``held`` are the rows as they were."""
@@ -53,24 +55,25 @@ class Incoming:
             for place, row in zip(places, made, strict=True):
                 rows[place] = row
         stride, packed, times = self._records.itemsize, self._records.tobytes(), self._times.tolist()
-        starts, ends, regular = self._starts.tolist(), (self._starts + self._counts).tolist(), self._regular.tolist()
+        starts, ends = self._starts.tolist(), (self._starts + self._counts).tolist()
+        flags = list(zip(self._ordered.tolist(), self._late.tolist(), self._known.tolist(), strict=True))
         for i in [i for i, row in enumerate(rows) if row is None]:
             start, end = starts[i], ends[i]
             records = packed[start * stride : end * stride]
-            added = Added(times[start:end], records, self._ids[start:end], self._texts[start:end], regular[i])
+            added = Added(times[start:end], records, self._ids[start:end], self._texts[start:end], *flags[i])
             rows[i] = self._form.insert(held[i], added)
         return rows  # type: ignore[return-value]
 
-    def _find_regular(self, codes: Longs) -> npt.NDArray[np.bool_]:
-        """Which keys' facts are all punctual, at different instants and under different ids."""
-        odd = self._records["n"] > self._times
-        odd[1:] |= (self._times[1:] == self._times[:-1]) & (codes[1:] == codes[:-1])
-        regular: npt.NDArray[np.bool_] = np.bincount(codes, odd, len(self.keys)) == 0
+    def _find_ordered(self, codes: Longs) -> npt.NDArray[np.bool_]:
+        """Which keys' facts are all of different instants and ids."""
+        tied = np.zeros(len(codes), dtype=np.bool_)
+        tied[1:] = (self._times[1:] == self._times[:-1]) & (codes[1:] == codes[:-1])
+        ordered: npt.NDArray[np.bool_] = np.bincount(codes, tied, len(self.keys)) == 0
         if len(set(self._ids)) < len(self._ids):
-            for i in np.flatnonzero(regular & (self._counts > 1)).tolist():
+            for i in np.flatnonzero(ordered & (self._counts > 1)).tolist():
                 ids = self._ids[self._starts[i] : self._starts[i] + self._counts[i]]
-                regular[i] = len(set(ids)) == len(ids)
-        return regular
+                ordered[i] = len(set(ids)) == len(ids)
+        return ordered
 
     def _fresh(self, new: npt.NDArray[np.bool_]) -> Iterator[tuple[list[int], list[bytes]]]:
         """Places and rows of those new keys whose rows have the same shape as many others'."""
@@ -80,22 +83,24 @@ class Incoming:
         recent = self._times[starts + counts - 1] - self._times[starts + counts // 4] <= self._plan.retention
         ids, texts = (np.array(list(map(len, one)), dtype=np.int64) for one in (self._ids, self._texts))
         plain = (counts == 1) | (len(self._form.no_texts) == 0)
-        places = np.flatnonzero(new & self._regular & recent & plain)
+        places = np.flatnonzero(new & self._ordered & recent & plain)
         ids_length, texts_length = (np.add.reduceat(one, starts)[places] for one in (ids, texts))
         shapes = (counts[places] << 42) + (ids_length << 21) + texts_length
         for shape in np.unique(shapes).tolist():
             alike = places[shapes == shape]
             if len(alike) >= _MANY:
-                yield alike.tolist(), self._alike(starts[alike], shape >> 42, shape >> 21 & _LONGEST, shape & _LONGEST)
+                yield alike.tolist(), self._alike(alike, shape >> 42, shape >> 21 & _LONGEST, shape & _LONGEST)
 
-    def _alike(self, starts: Longs, count: int, ids: int, texts: int) -> list[bytes]:
+    def _alike(self, places: Longs, count: int, ids: int, texts: int) -> list[bytes]:
         """New rows of ``count`` facts each, whose ids and texts take as many bytes; see `mainspring.feature_store.packing`."""
+        starts = self._starts[places]
         form, facts, lasts = self._form, starts[:, None] + np.arange(count), starts + count - 1
         body = [("records", form.record, count - 1), ("base", f"V{len(form.no_base)}"), ("ids", f"V{ids}")]
         rows = np.zeros(len(starts), [("head", form.head), ("texts", f"V{texts}"), ("checksum", "<u4"), *body])
         head = rows["head"]
         head["format"], head["count"], head["base"], head["ids"], head["texts"] = FORMAT, count, len(form.no_base), ids, texts
-        head["last"], head["settled"] = self._records[lasts], self._times[lasts] + (not self._plan.inclusive)
+        head["flags"], head["last"] = LATE * self._late[places], self._records[lasts]
+        head["settled"] = np.maximum(self._times[lasts] + (not self._plan.inclusive), self._known[places])
         rows["records"], rows["base"] = self._records[facts[:, :-1]], np.void(form.no_base)
         rows["ids"] = np.frombuffer(b"".join([self._ids[fact] for fact in facts.ravel().tolist()]), f"V{ids}")
         if texts:

@@ -227,7 +227,9 @@ class _States:
             return self._empty
         columns = [column[at] for column in self._columns]
         ids = EventIds.of(self._ids[at])
-        return State(self._times[at], self._known[at], ids, columns, self._empty.base, bool(self._irregular[at].any()))
+        late = bool((self._known[at] > self._times[at]).any())
+        repeated = bool(self._irregular[at].any()) and len(set(self._ids[at])) < at.stop - at.start
+        return State(self._times[at], self._known[at], ids, columns, self._empty.base, late, repeated)
 
 
 def _newest(connection: duckdb.DuckDBPyConnection, view: View, aggregates: Sequence[Aggregate], known_as_of: bool) -> dict[str, Array]:

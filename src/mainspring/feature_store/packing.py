@@ -21,8 +21,8 @@ from mainspring.feature_engineering.facts import Base, EventIds, Newest, State, 
 from mainspring.schema import Type
 
 FORMAT = 4
-IRREGULAR, FOLDED = 1, 2
-"""Flags of a row: a fact is late or repeated; the base holds states of lifetime aggregates."""
+LATE, REPEATED, FOLDED = 1, 2, 4
+"""Flags of a row: a fact was known after it happened; an event id is repeated; the base holds states of lifetime aggregates."""
 INTACT = 0x2144DF1C
 """What CRC-32 gives for bytes that end with their own CRC-32, little endian."""
 _HEADER = struct.Struct("<BBHIIIIIIq")
@@ -36,18 +36,25 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Added(NamedTuple):
-    """New facts of one key in order of time, packed: ``records`` joined, ``texts`` joined per fact."""
+    """New facts of one key in order of time, packed: ``records`` joined, ``texts`` joined per fact.
+
+    ``ordered`` says that all are of different instants and ids, ``late`` that one was known after it happened, ``known`` when
+    the last became known.
+    """
 
     times: list[int]
     records: bytes
     ids: list[bytes]
     texts: list[bytes]
-    regular: bool
+    ordered: bool
+    late: bool
+    known: int
 
 
 class Parts(NamedTuple):
-    """Flags and number of facts of a row, and where its parts begin."""
+    """Flags and number of facts of a row, and where its parts begin; from ``settled`` on its last fact is the newest of all."""
 
+    settled: int
     flags: int
     facts: int
     records: int
@@ -88,9 +95,9 @@ class RowFormat:
         records = self.records(state.event_times, state.known_times, state.columns).tobytes()
         held = state.base.newest
         base = _encode((state.base.folds, None if held is None else tuple(held)))
-        flags = IRREGULAR * state.irregular + FOLDED * any(one is not None for one in state.base.folds)
+        flags = LATE * state.late + REPEATED * state.repeated + FOLDED * any(one is not None for one in state.base.folds)
         texts = [self._packed_texts(state.columns, slice(0, -1)), self._packed_texts(state.columns, slice(-1, None))]
-        return self._row(flags, self._plan.settled(state), records, base, bytes(state.event_ids.packed), texts)
+        return self._row(flags, self._plan.settled(state), records, base, state.event_ids.packed, texts)
 
     def unpack(self, row: bytes) -> State:
         """The state in a packed row; its number columns are read-only.
@@ -102,10 +109,10 @@ class RowFormat:
         records = np.frombuffer(self.facts(row, parts), self.record)
         folds, newest = msgspec.msgpack.decode(memoryview(row)[parts.base : parts.ids])
         held = None if newest is None else Newest(newest[0], newest[1], newest[2], tuple(newest[3]))
-        ids = EventIds(parts.facts, memoryview(row)[parts.ids : parts.texts])
+        ids = EventIds(parts.facts, lambda: row[parts.ids : parts.texts])
         times = np.ascontiguousarray(records["t"])
         columns = self.columns(records, row[parts.texts :] + row[self.head.itemsize : parts.records - CHECKSUM])
-        return State(times, records["n"], ids, columns, Base(folds, held), bool(parts.flags & IRREGULAR))
+        return State(times, records["n"], ids, columns, Base(folds, held), bool(parts.flags & LATE), bool(parts.flags & REPEATED))
 
     def newest(self, row: bytes) -> tuple[int, int, list[Any]]:
         """From which instant on the last fact is the newest of all, its event time, and its values in the order of the plan's columns.
@@ -138,7 +145,7 @@ class RowFormat:
         Raises:
             StorageError: the row is damaged, or has another format.
         """
-        if added.regular:
+        if added.ordered:
             longer = self._append(row, added)
             if longer is not None:
                 return longer
@@ -153,13 +160,13 @@ class RowFormat:
         """
         if len(row) < self.head.itemsize:
             raise _refused(FORMAT)
-        version, flags, _, count, base, ids, texts, checksum, _, _ = _HEADER.unpack_from(row)
+        version, flags, _, count, base, ids, texts, checksum, _, settled = _HEADER.unpack_from(row)
         records = self.head.itemsize + texts + CHECKSUM
         whole = memoryview(row)
         if version != FORMAT or zlib.crc32(whole[:records]) != INTACT or zlib.crc32(whole[records:]) != checksum:
             raise _refused(version)
         base_at = records + (count - 1) * self._stride
-        return Parts(flags, count, records, base_at, base_at + base, base_at + base + ids)
+        return Parts(settled, flags, count, records, base_at, base_at + base, base_at + base + ids)
 
     def facts(self, row: bytes, parts: Parts) -> bytes:
         """The records of all facts of a row."""
@@ -187,12 +194,14 @@ class RowFormat:
         return column
 
     def _append(self, row: bytes | None, added: Added) -> bytes | None:
-        moments, count, flags, base, records, ids, texts = added.times, 0, 0, self.no_base, b"", b"", b""
+        moments, count, flags, base, records, ids, texts = added.times, 0, LATE * added.late, self.no_base, b"", b"", b""
+        settled = max(moments[-1] + (not self._plan.inclusive), added.known)
         if row is not None:
             parts = self.parts(row)
-            count, flags, ids = parts.facts, parts.flags, row[parts.ids : parts.texts]
+            count, flags, ids = parts.facts, flags | parts.flags, row[parts.ids : parts.texts]
+            settled = max(settled, parts.settled)
             last = _TIME.unpack_from(row, _HEADER.size)[0]
-            if flags & IRREGULAR or moments[0] <= last or any(one in ids for one in added.ids):
+            if moments[0] <= last or any(one in ids for one in added.ids):
                 return None
             base, records = row[parts.base : parts.ids], self.facts(row, parts)
             texts = row[parts.texts :] + row[self.head.itemsize : parts.records - CHECKSUM]
@@ -200,7 +209,6 @@ class RowFormat:
         oldest = _TIME.unpack_from(records, kept * self._stride)[0] if kept < count else moments[kept - count]
         if moments[-1] - oldest > self._plan.retention:
             return None
-        settled = moments[-1] + (not self._plan.inclusive)
         each = [b"".join((texts, *added.texts[:-1])), added.texts[-1]]
         return self._row(flags, settled, records + added.records, base, b"".join((ids, *added.ids)), each)
 
@@ -215,7 +223,7 @@ class RowFormat:
 
     def _state(self, added: Added) -> State:
         records = np.frombuffer(added.records, self.record)
-        ids = EventIds(len(records), b"".join(added.ids))
+        ids = EventIds(len(records), lambda: b"".join(added.ids))
         return State(records["t"], records["n"], ids, self.columns(records, b"".join(added.texts)), self._plan.empty().base)
 
     def records(self, times: Array, known: Array, columns: Mapping[int, Array] | Sequence[Array]) -> Array:
