@@ -183,6 +183,12 @@ def stream_bars(folder: Path) -> list[Bar]:
             started = time.perf_counter()
             online.read({"k": key}, 7 * DAY)
             reads.append((time.perf_counter() - started) * 1e6)
+        many = []
+        for _ in range(READS // 100):
+            asked_keys = rng.integers(0, KEYS // 10, 500)
+            started = time.perf_counter()
+            online.read_many({"k": asked_keys}, np.full(500, 7 * DAY))
+            many.append((time.perf_counter() - started) * 1e3)
         for store in stores:
             store.close()
     p50, p99 = float(np.median(reads)), float(np.percentile(reads, 99))
@@ -191,6 +197,7 @@ def stream_bars(folder: Path) -> list[Bar]:
         bar("  catching up", "events/s", backlog),
         Bar("read of one key, 12 exact windows of 1 h, 1 d, 7 d, p50", p50, "us", (min(reads), p99)),
         Bar("  p99", p99, "us", (p50, max(reads)), bar=200.0),
+        Bar("  of 500 keys at once, p50", float(np.median(many)), "ms", (min(many), max(many)), floor=0.5 * p50),
     ]
 
 

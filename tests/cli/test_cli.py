@@ -12,7 +12,10 @@ from click.testing import CliRunner
 from delivery import build
 from mainspring.cli import main
 from mainspring.cli.systems import WORK, free_workspace
+from mainspring.ingestion import Contract
 from mainspring.model_registry.registry import Registry
+from mainspring.storage.event_log import EventLog
+from mainspring.storage.workspace import Workspace
 from mainspring.systems.eta import system
 
 
@@ -103,6 +106,23 @@ def test_the_catalog_is_printed_searched_and_held_against_models(here: Path) -> 
     done = CliRunner().invoke(main, ["features", "breaks", "eta", "--workspace", str(here / "run")])
     assert (done.exit_code, done.output.split()) == (9, ["model:eta:1", "wind_north", "has", "changed"])
     assert CliRunner().invoke(main, ["features", "show", "eta", "trip"]).exit_code == 2
+
+
+def test_the_online_store_is_brought_up_to_the_log_and_another_is_filled(here: Path) -> None:
+    def told(*arguments: str) -> dict[str, int | str]:
+        done = CliRunner().invoke(main, ["features", "materialise", "eta", "--workspace", "run", "--json", *arguments])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.output)
+
+    log = EventLog(Workspace(here / "run").events)
+    seen = [{"place": f"P{number}", "effective_at": "2013-01-01", "latitude": 40.0, "longitude": -73.0} for number in range(3)]
+    (places,) = (source for source in system.sources if source.name == "places")
+    batch = Contract(places).check_rows(seen).accepted
+    log.append("places", batch)
+    assert (told()["from"], told()["to"]) == (0, 3)
+    log.append("places", batch)
+    assert (told()["from"], told("--online", f"lmdb:{here / 'other'}")["to"]) == (3, 6)
+    assert told()["from"] == 6
 
 
 def test_the_doctor_looks_at_every_package() -> None:

@@ -108,6 +108,40 @@ def breaks(system: str, workspace: Path | None, as_json: bool) -> None:
         raise SystemExit(9)
 
 
+@features.command()
+@click.argument("system")
+@click.option("--workspace", type=click.Path(path_type=Path), default=None, help="Folder of the run; the newest of the system.")
+@click.option(
+    "--online", default=None, help="Address of another online store to fill: lmdb:FOLDER or redis://HOST:PORT/DATABASE#NAMESPACE."
+)
+@json_option
+def materialise(system: str, workspace: Path | None, online: str | None, as_json: bool) -> None:
+    """Bring the online store up to the end of the event log. It goes on where it was, whatever stopped it, and may run beside a stream.
+
+    \b
+    Example:
+      mainspring features materialise eta
+      mainspring features materialise eta --online redis://127.0.0.1:6379/0#eta
+    """
+    import time
+
+    from mainspring.cli.progress import Bars
+    from mainspring.cli.systems import find_system, newest_workspace
+    from mainspring.feature_store.online import OnlineStore
+    from mainspring.storage.event_log import EventLog
+    from mainspring.storage.stores import open_key_value
+    from mainspring.storage.workspace import Workspace
+
+    place = Workspace(workspace or newest_workspace(system))
+    url = online or place.online_url
+    store = OnlineStore(find_system(system).system, open_key_value(url))
+    started, begin = time.perf_counter(), store.offset
+    with Bars(quiet=as_json) as bars:
+        end = store.apply(EventLog(place.events), progress=lambda done, total: bars.step("materialise", done, total))
+    told = {"store": url, "from": begin, "to": end, "seconds": round(time.perf_counter() - started, 3)}
+    click.echo(json.dumps(told) if as_json else f"{url} holds events 0 to {end:,}: {end - begin:,} were added in {told['seconds']} s.")
+
+
 def _print(entries: Sequence[Entry], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(entry) for entry in entries]))
