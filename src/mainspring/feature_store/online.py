@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from mainspring.columns import Array, to_array
 from mainspring.errors import StorageError
@@ -18,9 +19,10 @@ from mainspring.feature_store.packing import RowFormat, pack_key
 from mainspring.schema import Status, Type
 from mainspring.spec import System, View
 from mainspring.storage.event_log import EventLog, Frame
-from mainspring.storage.key_value import KeyValue
+from mainspring.storage.key_value import KeyValue, KeyValueTransaction
 
 _OFFSET = b"\x00offset:"
+_STREAM = b"\x00stream:"
 _ALL = 2**63 - 1
 _log = logging.getLogger(__name__)
 
@@ -128,17 +130,49 @@ class OnlineStore:
             offsets = [int.from_bytes(held or b"", "little") for held in transaction.get_many(self._offset_keys)]
             views = zip(self._views, self._offset_keys, offsets, strict=True)
             behind = [(online, key, offset) for online, key, offset in views if offset < frame.end]
-            added = [
-                (online.prefix + key, online.rows, facts)
-                for online, _, offset in behind
-                if online.plan.view.source.name == frame.source
-                for key, facts in online.rows.added(frame.batch.slice(max(0, offset - frame.offset)))
-            ]
-            held = transaction.get_many([name for name, _, _ in added])
-            for (name, rows, facts), row in zip(added, held, strict=True):
-                transaction.put(name, rows.insert(row, facts))
+            beyond = [(online, frame.batch.slice(max(0, offset - frame.offset))) for online, _, offset in behind]
+            _insert(transaction, [(online, batch) for online, batch in beyond if online.plan.view.source.name == frame.source])
             for _, key, _ in behind:
                 transaction.put(key, end)
+
+    def apply_batch(self, stream: str, number: int, source: str, batch: pa.RecordBatch, origin: str = "") -> bool:
+        """Fold micro-batch ``number`` (0, 1, 2, ...) of a stream that brings events of ``source``; False where it was folded before.
+
+        Every view counts the batches of every stream in the transaction that folds them, so that a batch that comes again
+        changes nothing. ``origin`` names what gave the numbers, such as a checkpoint.
+
+        Raises:
+            StorageError: batches before it are missing in a view, or the numbers come from another origin; nothing was folded.
+        """
+        views = [online for online in self._views if online.plan.view.source.name == source]
+        keys = [_STREAM + online.prefix + stream.encode() for online in views]
+        with self._store.transaction() as transaction:
+            counts = zip(views, keys, transaction.get_many(keys), strict=True)
+            behind = [(online, key) for online, key, held in counts if _is_next(online, stream, held, number, origin)]
+            _insert(transaction, [(online, batch) for online, _ in behind])
+            for _, key in behind:
+                transaction.put(key, (number + 1).to_bytes(8, "little") + origin.encode())
+        return bool(behind)
+
+
+def _insert(transaction: KeyValueTransaction, batches: Sequence[tuple[_Online, pa.RecordBatch]]) -> None:
+    """Put the facts of the batches into the rows of their keys."""
+    added = [(online.prefix + key, online.rows, facts) for online, batch in batches for key, facts in online.rows.added(batch)]
+    held = transaction.get_many([name for name, _, _ in added])
+    for (name, rows, facts), row in zip(added, held, strict=True):
+        transaction.put(name, rows.insert(row, facts))
+
+
+def _is_next(online: _Online, stream: str, held: bytes | None, number: int, origin: str) -> bool:
+    """Whether a view that holds this count must fold the batch now."""
+    expected = int.from_bytes((held or b"")[:8], "little")
+    if number > expected or (held is not None and held[8:] != origin.encode()):
+        why = f"batch {expected} of it is due, not {number}" if number > expected else "its batches are numbered anew"
+        raise StorageError(
+            f"View '{online.plan.view.name}', stream '{stream}': {why}. What the view lacks, the stream must bring again: "
+            "empty the online store, and start the stream from its beginning without a checkpoint."
+        )
+    return number == expected
 
 
 def _online(plan: ViewPlan) -> _Online:
