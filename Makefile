@@ -5,7 +5,7 @@ PYTHON ?= python3
 UV     := $(shell command -v uv 2>/dev/null)
 STAMP  := $(VENV)/.mainspring
 
-.PHONY: help setup demo test test-long check docs bench lock clean
+.PHONY: help setup demo test test-long check docs bench bench-spark lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -19,7 +19,7 @@ demo: $(STAMP)-demo  ## the whole loop on real flights, with a report at the end
 test: $(STAMP)-dev  ## every test but the long ones
 	$(BIN)/python -m pytest -n 2 -m "not long"
 
-test-long: $(STAMP)-dev  ## the long suites
+test-long: $(STAMP)-long  ## the long suites; those of Spark need Java 17 or newer
 	$(BIN)/python -m pytest -m long
 	MAINSPRING_EXAMPLES=10000 $(BIN)/python -m pytest -n 2 tests/contracts/test_same_answer.py
 
@@ -32,15 +32,19 @@ check: $(STAMP)-dev  ## format, lint, types, floors
 docs: $(STAMP)-dev  ## hold the documentation against the code
 	$(BIN)/python -m pytest tests/test_docs.py
 
-bench: $(STAMP)-dev  ## every benchmark; QUICK=1 for a short one
+bench: $(STAMP)-long  ## every benchmark; QUICK=1 for a short one
 	@for area in $(basename $(notdir $(wildcard benchmarks/bench_*.py))); do $(BIN)/python benchmarks/$$area.py || exit 1; done
 
 bench-%: $(STAMP)-dev  ## one benchmark: make bench-serving
 	$(BIN)/python benchmarks/bench_$*.py
 
+bench-spark: $(STAMP)-long
+	$(BIN)/python benchmarks/bench_spark.py
+
 lock: $(STAMP)-dev  ## pin again what the demo and the tests install (needs uv)
 	uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra eta --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements/demo.txt
 	uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra eta --extra redis --group dev --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements/dev.txt
+	uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra eta --extra redis --extra spark --group dev -c requirements/dev.txt --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements/long.txt
 
 clean:  ## remove what was installed and what was built
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -69,5 +73,14 @@ ifdef UV
 	@VIRTUAL_ENV=$(VENV) uv pip install --quiet -r requirements/dev.txt
 else
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+endif
+	@touch $@
+
+$(STAMP)-long: requirements/long.txt $(STAMP)-dev
+	@echo "Setting up $(VENV) for the long suites"
+ifdef UV
+	@VIRTUAL_ENV=$(VENV) uv pip install --quiet -r requirements/long.txt
+else
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/long.txt
 endif
 	@touch $@

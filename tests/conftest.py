@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -37,3 +39,16 @@ def data_folder() -> Path:
     if os.environ.get("MAINSPRING_DATA_REQUIRED"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[Any]:
+    """A Spark session with two cores."""
+    pytest.importorskip("pyspark", reason="the long suites install it")
+    from mainspring.feature_store.adapters.spark import local_session
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        session = local_session(shuffle_partitions=4)
+    yield session
+    session.stop()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import tempfile
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -234,75 +236,90 @@ def fact(at: int, known: int | None, x: float, event_id: str | None = None) -> F
     return Fact("1", at, at - 1 if known is None else known, event_id or f"{at}-{known}-{x}", {"x": x, "n": None, "s": None, "b": None})
 
 
-def both(system: ms.System, facts: list[Fact], at: int, name: str) -> set[Any]:
-    index = [feature.name for feature in system.features].index(name)
-    found = {engine(system, facts, [("1", at)])[0][index] for engine in (offline, online)}
-    return {None if isinstance(value, float) and math.isnan(value) else value for value in found}
+@dataclass(frozen=True)
+class Worked:
+    """What a feature answers for key "1" at an instant."""
+
+    facts: list[Fact]
+    at: int
+    want: Any
+    name: str = "k__x_last"
+    kind: str = "event"
+    known_as_of: bool = True
 
 
-def test_case_1_an_event_counts_strictly_after_it_happened_a_table_row_from_then_on() -> None:
-    facts = [fact(T, T, 5.0)]
-    assert both(a_system("event"), facts, T, "k__x_last") == {None}
-    assert both(a_system("event"), facts, T + 1, "k__x_last") == {5.0}
-    assert both(a_system("table"), facts, T, "k__x_last") == {5.0}
-    assert both(a_system("table"), facts, T - 1, "k__x_last") == {None}
-
-
-def test_case_2_max_age_is_inclusive_and_holds_online() -> None:
-    assert both(a_system(), [fact(T - 2 * HOUR, None, 5.0)], T, "x_aged") == {5.0}
-    assert both(a_system(), [fact(T - 2 * HOUR - 1, None, 6.0)], T, "x_aged") == {None}
-
-
-def test_case_3_ties_go_to_the_newest_known_in_every_order() -> None:
-    import itertools
-
+def _ties() -> list[Worked]:
     three = [fact(T - HOUR, T - HOUR, 6.0, "a"), fact(T - HOUR, T, 7.0, "b"), fact(T - HOUR, None, 8.0, "z")]
-    for order in itertools.permutations(three):
-        assert both(a_system(), list(order), T, "k__x_last") == {7.0}
-    assert both(a_system(), [three[2], three[0]], T, "k__x_last") == {6.0}
+    every = [Worked(list(order), T, 7.0) for order in itertools.permutations(three)]
+    return [*every, Worked([three[2], three[0]], T, 6.0)]
 
 
-def test_case_4_a_late_older_event_never_replaces_a_newer_one() -> None:
-    pair = [fact(T - HOUR, T - HOUR, 9.0), fact(T - 90 * MINUTE, T, 8.0)]
-    assert both(a_system(), pair, T, "k__x_last") == {9.0}
-    assert both(a_system(), pair[::-1], T, "k__x_last") == {9.0}
+def _sliding() -> list[Worked]:
+    events = [(1, 10.0, "a"), (6, 20.0, "b"), (11, 5.0, "c"), (4, 40.0, "d"), (6, 20.0, "b")]
+    facts = [fact(T + at * MINUTE, None, x, event_id) for at, x, event_id in events]
+    wanted = {
+        10 * MINUTE: (3, 70.0, 10.0, 40.0),
+        11 * MINUTE: (3, 70.0, 10.0, 40.0),
+        11 * MINUTE + 1: (3, 65.0, 5.0, 40.0),
+        30 * MINUTE: (0, None, None, None),
+    }
+    names = ("k__count_10m", "k__x_sum_10m", "k__x_min_10m", "k__x_max_10m")
+    return [
+        Worked([facts[i] for i in np.random.default_rng(seed).permutation(5)], T + after, want, name)
+        for seed in range(4)
+        for after, answers in wanted.items()
+        for name, want in zip(names, answers, strict=True)
+    ]
 
 
-def test_case_5_a_correction_counts_from_when_it_was_known() -> None:
-    pair = [fact(T - HOUR, T - HOUR, 4.0, "a"), fact(T - HOUR, T + HOUR, 5.0, "a")]
-    assert both(a_system(), pair, T, "k__x_last") == {4.0}
-    assert both(a_system(), pair, T + HOUR, "k__x_last") == {5.0}
-    index = [feature.name for feature in a_system().features].index("k__x_last")
-    assert offline(a_system(), pair, [("1", T)], known_as_of=False)[0][index] == 5.0
+_LATE = [fact(T - HOUR, T - HOUR, 9.0), fact(T - 90 * MINUTE, T, 8.0)]
+_CORRECTED = [fact(T - HOUR, T - HOUR, 4.0, "a"), fact(T - HOUR, T + HOUR, 5.0, "a")]
+_TWICE = [parse_instant("2025-11-02T05:30:00Z"), parse_instant("2025-11-02T06:30:00Z")]
+"""01:30 in New York, first and second."""
+_CLOCK = [fact(at, None, x) for at, x in zip(_TWICE, (1.0, 2.0), strict=True)]
+
+WORKED = {
+    "1: an event counts strictly after it happened, a table row from then on": [
+        Worked([fact(T, T, 5.0)], T, None),
+        Worked([fact(T, T, 5.0)], T + 1, 5.0),
+        Worked([fact(T, T, 5.0)], T, 5.0, kind="table"),
+        Worked([fact(T, T, 5.0)], T - 1, None, kind="table"),
+    ],
+    "2: max_age is inclusive and holds online": [
+        Worked([fact(T - 2 * HOUR, None, 5.0)], T, 5.0, "x_aged"),
+        Worked([fact(T - 2 * HOUR - 1, None, 6.0)], T, None, "x_aged"),
+    ],
+    "3: ties go to the newest known in every order": _ties(),
+    "4: a late older event never replaces a newer one": [Worked(_LATE, T, 9.0), Worked(_LATE[::-1], T, 9.0)],
+    "5: a correction counts from when it was known": [
+        Worked(_CORRECTED, T, 4.0),
+        Worked(_CORRECTED, T + HOUR, 5.0),
+        Worked(_CORRECTED, T, 5.0, known_as_of=False),
+    ],
+    "7: a sliding window is exact in any order": _sliding(),
+    "8: an hour that the clock shows twice is two instants": [
+        Worked(_CLOCK, _TWICE[0], 1.0, kind="table"),
+        Worked(_CLOCK, _TWICE[1], 2.0, kind="table"),
+    ],
+}
+
+
+@pytest.mark.parametrize("title", WORKED)
+def test_worked_case(title: str) -> None:
+    for case in WORKED[title]:
+        system = a_system(case.kind)
+        index = [feature.name for feature in system.features].index(case.name)
+        answers = [offline(system, case.facts, [("1", case.at)], case.known_as_of)]
+        if case.known_as_of:
+            answers.append(online(system, case.facts, [("1", case.at)]))
+        for got in answers:
+            assert same(got[0][index], case.want), case
 
 
 def test_case_6_duplicate_questions_stay_as_they_are() -> None:
     got = offline(a_system(), [fact(T - HOUR, None, 4.0)], [("1", T), ("1", T - 2 * HOUR), ("1", T)])
     assert len(got) == 3
     assert repr(got[0]) == repr(got[2]) != repr(got[1])
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_case_7_a_sliding_window_is_exact_in_any_order(seed: int) -> None:
-    noon = T
-    facts = [
-        fact(noon + MINUTE, None, 10.0, "a"),
-        fact(noon + 6 * MINUTE, None, 20.0, "b"),
-        fact(noon + 11 * MINUTE, None, 5.0, "c"),
-        fact(noon + 4 * MINUTE, None, 40.0, "d"),
-        fact(noon + 6 * MINUTE, None, 20.0, "b"),
-    ]
-    order = [facts[i] for i in np.random.default_rng(seed).permutation(5)]
-    system = a_system()
-    for at, want in (
-        (10 * MINUTE, (3, 70.0, 10.0, 40.0)),
-        (11 * MINUTE, (3, 70.0, 10.0, 40.0)),
-        (11 * MINUTE + 1, (3, 65.0, 5.0, 40.0)),
-        (30 * MINUTE, (0, None, None, None)),
-    ):
-        names = ("k__count_10m", "k__x_sum_10m", "k__x_min_10m", "k__x_max_10m")
-        assert tuple(both(system, order, noon + at, name).pop() for name in names) == want
-        assert all(len(both(system, order, noon + at, name)) == 1 for name in names)
 
 
 def test_statuses_say_why(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from mainspring.columns import Array, to_array
 from mainspring.errors import StorageError
@@ -16,9 +17,10 @@ from mainspring.feature_store.online_view import OnlineView
 from mainspring.schema import Status, Type
 from mainspring.spec import System, View
 from mainspring.storage.event_log import EventLog, Frame
-from mainspring.storage.key_value import KeyValue
+from mainspring.storage.key_value import KeyValue, KeyValueTransaction
 
 _OFFSET = b"\x00offset:"
+_STREAM = b"\x00stream:"
 _ALL = 2**63 - 1
 _MOST_ROWS = 65_536
 _log = logging.getLogger(__name__)
@@ -130,12 +132,48 @@ class OnlineStore:
             for online, offset_key, offset in behind:
                 source = online.plan.view.source.name
                 beyond = [frame for frame in frames if frame.source == source and frame.end > offset]
-                if beyond:
-                    facts = online.incoming([frame.batch.slice(max(0, offset - frame.offset)) for frame in beyond])
-                    keys = [online.prefix + key for key in facts.keys]
-                    held = transaction.get_many(keys) if offset else [None] * len(keys)
-                    transaction.put_many(keys, facts.rows(held))
+                _insert(transaction, online, [frame.batch.slice(max(0, offset - frame.offset)) for frame in beyond])
                 transaction.put(offset_key, end.to_bytes(8, "little"))
+
+    def apply_batch(self, stream: str, number: int, source: str, batch: pa.RecordBatch, origin: str = "") -> bool:
+        """Fold micro-batch ``number`` (0, 1, 2, ...) of a stream that brings events of ``source``; False where it was folded before.
+
+        Every view counts the batches of every stream in the transaction that folds them, so that a batch that comes again
+        changes nothing. ``origin`` names what gave the numbers, such as a checkpoint.
+
+        Raises:
+            StorageError: batches before it are missing in a view, or the numbers come from another origin; nothing was folded.
+        """
+        views = [online for online in self._views if online.plan.view.source.name == source]
+        keys = [_STREAM + online.prefix + stream.encode() for online in views]
+        with self._store.transaction() as transaction:
+            counts = zip(views, keys, transaction.get_many(keys), strict=True)
+            behind = [(online, key) for online, key, held in counts if _is_next(online, stream, held, number, origin)]
+            for online, key in behind:
+                _insert(transaction, online, [batch])
+                transaction.put(key, (number + 1).to_bytes(8, "little") + origin.encode())
+        return bool(behind)
+
+
+def _insert(transaction: KeyValueTransaction, online: OnlineView, batches: Sequence[pa.RecordBatch]) -> None:
+    """Put the facts of the batches into the rows of their keys."""
+    filled = [batch for batch in batches if batch.num_rows]
+    if filled:
+        facts = online.incoming(filled)
+        keys = [online.prefix + key for key in facts.keys]
+        transaction.put_many(keys, facts.rows(transaction.get_many(keys)))
+
+
+def _is_next(online: OnlineView, stream: str, held: bytes | None, number: int, origin: str) -> bool:
+    """Whether a view that holds this count must fold the batch now."""
+    expected = int.from_bytes((held or b"")[:8], "little")
+    if number > expected or (held is not None and held[8:] != origin.encode()):
+        why = f"batch {expected} of it is due, not {number}" if number > expected else "its batches are numbered anew"
+        raise StorageError(
+            f"View '{online.plan.view.name}', stream '{stream}': {why}. What the view lacks, the stream must bring again: "
+            "empty the online store, and start the stream from its beginning without a checkpoint."
+        )
+    return number == expected
 
 
 def _bundles(frames: Iterable[Frame]) -> Iterator[list[Frame]]:

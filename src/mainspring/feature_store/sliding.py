@@ -22,6 +22,8 @@ from mainspring.spec import Aggregate
 
 Longs = npt.NDArray[np.int64]
 SLIDING = ("count", "rate", "sum", "mean", "min", "max", "time_since_last")
+_FLOAT_LIMIT = 2**53
+"""Whole sums below it are divided as Python divides them."""
 
 
 def slides(aggregate: Aggregate) -> bool:
@@ -67,7 +69,7 @@ class Slides:
         return bool(((times[1:] == times[:-1]) & (groups[1:] == groups[:-1])).any())
 
     def answer(self, aggregate: Aggregate, column: Array | None, where: Array | None) -> Array | None:
-        """The aggregate of each question, of shape ``(m,)``; None where whole sums may leave 64 bits and another way is needed."""
+        """The aggregate of each question, of shape ``(m,)``; None where whole sums may grow too large and another way is needed."""
         starts, ends = self._start(aggregate.window_us), self._ends
         order, asked = self._order, self.asked_times[self._asked_order]
         columns = [None if one is None else one[order] for one in (column, where)]
@@ -129,7 +131,8 @@ def _folded(function: str, values: Array, starts: Longs, ends: Longs) -> Array |
         values = values.astype(np.int64)
     counts = ends - starts
     adds_whole = values.dtype == np.int64 and function in ("sum", "mean") and len(values) > 0 and len(counts) > 0
-    if adds_whole and float(np.abs(values.astype(np.float64)).max()) * int(counts.max()) >= INT_LIMIT:
+    limit = _FLOAT_LIMIT if function == "mean" else INT_LIMIT
+    if adds_whole and float(np.abs(values.astype(np.float64)).max()) * int(counts.max()) >= limit:
         return None
     ufunc = {"min": np.minimum, "max": np.maximum}.get(function, np.add)
     edges = np.column_stack((starts, ends)).ravel()

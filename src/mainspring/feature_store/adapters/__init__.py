@@ -1,0 +1,1 @@
+"""Engines that answer features, and streams that feed them."""

@@ -1,0 +1,237 @@
+"""Point-in-time answers of one view, exact to the microsecond: joins in DuckDB, windows in NumPy.
+
+Facts known when they happened are *regular*: an ASOF join finds the newest, and windows are slices of the facts sorted by key.
+Facts known later, and event ids that occur more than once, are *irregular*: joined question by question for the newest, and
+for windows their keys are answered by the functions that answer online, as are aggregations that slices do not know.
+
+Every engine answers here: one machine all keys at once, Spark a share of the keys at a time. No answer depends on the facts of
+another key, so that it is the same however the keys are shared out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from mainspring.columns import Array, from_arrow, to_array, to_values
+from mainspring.feature_engineering.facts import EventIds, State, ViewPlan, storable
+from mainspring.feature_store.sliding import Slides, slides
+from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME
+from mainspring.spec import Aggregate, Source, View
+
+
+def name_questions(connection: duckdb.DuckDBPyConnection, questions: pa.Table, as_of: str) -> None:
+    """Name the questions for `answer`; ``as_of`` is the column of their instants."""
+    connection.register("given", questions)
+    connection.execute(f"CREATE TEMP TABLE questions AS SELECT row_number() OVER () - 1 AS _row, {as_of} AS _t, * FROM given")
+
+
+def name_facts(connection: duckdb.DuckDBPyConnection, source: Source, columns: Iterable[str], relation: str, where: str = "true") -> None:
+    """Name a source's facts for `answer`: the rows of ``relation``, with their envelope and at least these columns."""
+    names = ", ".join(quoted(column) for column in sorted(set(columns)))
+    connection.execute(f"""
+        CREATE TEMP VIEW {_table(source)} AS
+        SELECT {EVENT_ID} AS _id, {EVENT_TIME} AS _t, {KNOWN_TIME} AS _n, {names} FROM {relation} WHERE {where}""")
+
+
+def answer(connection: duckdb.DuckDBPyConnection, view: View, aggregates: Sequence[Aggregate], known_as_of: bool) -> Mapping[str, Array]:
+    """The aggregates of one view for each of the questions named, as columns of shape ``(len(questions),)`` in their order.
+
+    ``known_as_of`` counts a fact only from its known time on. A question with a null key gets the answer of a key without facts.
+    """
+    asked = ", ".join(f"{quoted(column)} AS _k{i}" for i, column in enumerate(view.on)) or "0 AS _k0"
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE asked AS SELECT _row, _t, {asked} FROM questions")
+    columns: dict[str, Array] = {}
+    newest = [aggregate for aggregate in aggregates if aggregate.is_newest]
+    if newest:
+        columns |= _newest(connection, view, newest, known_as_of)
+    folds = [aggregate for aggregate in aggregates if not aggregate.is_newest]
+    if folds:
+        columns |= _folds(connection, view, folds, known_as_of)
+    return {aggregate.name: columns[aggregate.name] for aggregate in aggregates}
+
+
+def _set_apart(connection: duckdb.DuckDBPyConnection, view: View, odd_ids: str, odd: str) -> bool:
+    """Name the view's facts ``facts``, with ``_irregular`` for those that are odd or whose id is; whether there are any."""
+    keys = ", ".join(f"{quoted(column)} AS _k{i}" for i, column in enumerate(view.columns)) or "0 AS _k0"
+    present = " AND ".join(f"{quoted(column)} IS NOT NULL" for column in view.columns) or "true"
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE odd_ids AS {odd_ids}")
+    apart = f"{odd} OR _id IN (FROM odd_ids)"
+    found = connection.execute(f"SELECT count(*) FROM (SELECT 1 FROM {_table(view.source)} WHERE {apart} LIMIT 1)").fetchall()[0][0]
+    connection.execute(f"""
+        CREATE OR REPLACE TEMP VIEW facts AS
+        SELECT *, {apart if found else "false"} AS _irregular, {keys} FROM {_table(view.source)} WHERE {present}""")
+    return bool(found)
+
+
+def _in_order(answer: pa.Table, aggregates: Sequence[Aggregate]) -> dict[str, Array]:
+    """Columns ``v0``, ``v1``, ... in the order of ``_row``."""
+    order = np.argsort(answer.column("_row").to_numpy())
+    return {aggregate.name: from_arrow(answer.column(f"v{i}"), aggregate.type)[order] for i, aggregate in enumerate(aggregates)}
+
+
+def _folds(connection: duckdb.DuckDBPyConnection, view: View, aggregates: Sequence[Aggregate], known_as_of: bool) -> dict[str, Array]:
+    """Everything but newest values: slices over the regular facts where that is enough, key by key otherwise."""
+    late = "_n > _t" if known_as_of else "false"
+    irregular = _set_apart(connection, view, f"SELECT _id FROM {_table(view.source)} GROUP BY _id HAVING count(*) > 1", late)
+    keys = _keys(view)
+    present = " AND ".join(f"_k{i} IS NOT NULL" for i in range(_width(view)))
+    connection.execute(f"""
+        CREATE OR REPLACE TEMP TABLE groups AS
+        SELECT {keys}, row_number() OVER () - 1 AS _g FROM (SELECT DISTINCT {keys} FROM asked WHERE {present})""")
+    columns = _slid(connection, view, [aggregate for aggregate in aggregates if slides(aggregate)])
+    slid = tuple(aggregate for aggregate in aggregates if aggregate.name in columns)
+    rest = tuple(aggregate for aggregate in aggregates if aggregate.name not in columns)
+    if slid and irregular:
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE odd AS SELECT DISTINCT _g FROM facts JOIN groups USING ({keys}) WHERE _irregular")
+        columns |= _replayed(connection, ViewPlan(view, slid), known_as_of, "SEMI JOIN odd USING (_g)", columns)
+    if rest:
+        columns |= _replayed(connection, ViewPlan(view, rest), known_as_of, "", {})
+    return columns
+
+
+def _slid(connection: duckdb.DuckDBPyConnection, view: View, aggregates: Sequence[Aggregate]) -> dict[str, Array]:
+    """Answers from slices, right for the keys whose facts are all regular; an aggregate may be missing, if sums grow too large."""
+    if not aggregates:
+        return {}
+    keys = _keys(view)
+    names = sorted({column for aggregate in aggregates for column in aggregate.columns})
+    widths = [aggregate.window_us for aggregate in aggregates]
+    reach = "" if None in widths else f"WHERE _t >= (SELECT min(_t) FROM asked) - {max(width for width in widths if width is not None)}"
+    asked = connection.sql(f"SELECT _row, _t, coalesce(_g, -1) AS _g FROM asked LEFT JOIN groups USING ({keys})").to_arrow_table()
+    row, instants, groups = (asked.column(name).to_numpy() for name in ("_row", "_t", "_g"))
+    order = np.argsort(row)
+    chosen = f"SELECT _g, _t{''.join(f', {quoted(name)}' for name in names)} FROM facts JOIN groups USING ({keys}) {reach}"
+    for ranked in ("", "ORDER BY _t, _n, _id"):
+        facts = connection.sql(f"{chosen} {ranked}").to_arrow_table()
+        times, fact_groups = facts.column("_t").to_numpy(), facts.column("_g").to_numpy()
+        sliding = Slides(fact_groups, times, groups[order], instants[order], view.source.kind == "table")
+        if not sliding.tied:
+            break
+    columns = {name: from_arrow(facts.column(name), view.source.columns[name].type) for name in names}
+    answers = {one.name: sliding.answer(one, columns.get(one.column or ""), columns.get(one.where or "")) for one in aggregates}
+    return {name: answer for name, answer in answers.items() if answer is not None}
+
+
+def _replayed(
+    connection: duckdb.DuckDBPyConnection, plan: ViewPlan, known_as_of: bool, only: str, others: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Every key's facts as the state that online reads, asked the same way.
+
+    ``only`` chooses keys; ``others`` are the columns that hold the answers of the rest.
+    """
+    keys = _keys(plan.view)
+    names = "".join(f", {quoted(column)}" for column in plan.columns)
+    facts = connection.sql(f"""
+        SELECT _g, _t, _n, _id, _irregular{names} FROM facts JOIN groups USING ({keys}) {only} ORDER BY _g, _t, _n, _id""").to_arrow_table()
+    states = _States(plan, facts)
+    asked = connection.sql(f"SELECT _row, _t, _g FROM asked LEFT JOIN groups USING ({keys}) {only} ORDER BY _g, _row").to_arrow_table()
+    rows, instants, groups = (asked.column(name).to_pylist() for name in ("_row", "_t", "_g"))
+    answers: list[list[Any]] = []
+    state, held = plan.empty(), None
+    for instant, group in zip(instants, groups, strict=True):
+        if group != held:
+            state, held = states.of(group), group
+        answers.append([value for value, _ in plan.read(state, instant, known_as_of=known_as_of)])
+    columns: dict[str, Array] = {}
+    for i, aggregate in enumerate(plan.aggregates):
+        values = to_values(others[aggregate.name]) if others else [None] * len(rows)
+        for row, answer in zip(rows, answers, strict=True):
+            values[row] = answer[i]
+        columns[aggregate.name] = to_array(values, aggregate.type)
+    return columns
+
+
+class _States:
+    """The facts of every group as states, from a table in order of group and rank."""
+
+    def __init__(self, plan: ViewPlan, facts: pa.Table) -> None:
+        self._empty = plan.empty()
+        self._times, self._known, self._irregular, groups = (facts.column(name).to_numpy() for name in ("_t", "_n", "_irregular", "_g"))
+        self._ids = facts.column("_id").to_pylist()
+        self._columns = [
+            storable(from_arrow(facts.column(name), type_), type_) for name, type_ in zip(plan.columns, plan.types, strict=True)
+        ]
+        found, starts, counts = np.unique(groups, return_index=True, return_counts=True)
+        self._extents = {g: slice(start, start + n) for g, start, n in zip(found.tolist(), starts.tolist(), counts.tolist(), strict=True)}
+
+    def of(self, group: int | None) -> State:
+        """The state of a group; an empty one where there are no facts."""
+        at = self._extents.get(group) if group is not None else None
+        if at is None:
+            return self._empty
+        columns = [column[at] for column in self._columns]
+        ids = EventIds.of(self._ids[at])
+        late = bool((self._known[at] > self._times[at]).any())
+        repeated = bool(self._irregular[at].any()) and len(set(self._ids[at])) < at.stop - at.start
+        return State(self._times[at], self._known[at], ids, columns, self._empty.base, late, repeated)
+
+
+def _newest(connection: duckdb.DuckDBPyConnection, view: View, aggregates: Sequence[Aggregate], known_as_of: bool) -> dict[str, Array]:
+    """The newest values: an ASOF join on the facts known when they happened; ties and the others are joined, and the latest wins.
+
+    Among facts known when they happened the newest version of an event id is the latest one, so repeated ids need no care.
+    """
+    odd = "_n NOT BETWEEN _t - 1 AND _t"
+    odd_ids = f"SELECT _id FROM {_table(view.source)} GROUP BY _id HAVING count(*) > 1 AND bool_or({odd})"
+    if known_as_of:
+        odd_ids = f"SELECT DISTINCT _id FROM {_table(view.source)} WHERE {odd}"
+    irregular = _set_apart(connection, view, odd_ids, "false")
+    keys, after = _keys(view), ">=" if view.source.kind == "table" else ">"
+    names = ", ".join(dict.fromkeys(quoted(aggregate.column or "") for aggregate in aggregates))
+    matched = " AND ".join(f"a._k{i} = f._k{i}" for i in range(_width(view)))
+    facts = f"f._t, f._n, f._id, {_prefixed('f', names)}"
+    connection.execute(f"""
+        CREATE OR REPLACE TEMP TABLE best AS SELECT a._row, a._t AS asked_at, {_prefixed("a", keys)}, {facts}
+        FROM asked a ASOF LEFT JOIN (FROM facts WHERE NOT _irregular) f ON {matched} AND a._t {after} f._t""")
+    connection.execute(f"""
+        CREATE OR REPLACE TEMP TABLE ties AS SELECT {keys}, _t FROM facts SEMI JOIN best USING ({keys}, _t)
+        WHERE NOT _irregular GROUP BY {keys}, _t HAVING count(*) > 1""")
+    again = f"JOIN ties USING ({keys}, _t) JOIN facts f USING ({keys}, _t)"
+    more = [f"SELECT a._row, a.asked_at, {_prefixed('a', keys)}, {facts} FROM best a {again}"]
+    if irregular:
+        more.append(f"""
+            SELECT a._row, a._t AS asked_at, {_prefixed("a", keys)}, {facts} FROM asked a JOIN facts f ON {matched}
+            WHERE f._irregular AND {_visible(view, known_as_of)}
+            QUALIFY row_number() OVER (PARTITION BY a._row, f._id ORDER BY f._n DESC, f._t DESC) = 1""")
+    if irregular or connection.execute("SELECT count(*) FROM ties").fetchall()[0][0]:
+        connection.execute(f"""
+            CREATE OR REPLACE TEMP TABLE best AS FROM (FROM best UNION ALL {" UNION ALL ".join(f"({one})" for one in more)})
+            QUALIFY row_number() OVER (PARTITION BY _row ORDER BY _t DESC NULLS LAST, _n DESC, _id DESC) = 1""")
+    chosen = [
+        f"{quoted(aggregate.column or '')} AS v{i}"
+        if aggregate.max_age_us is None
+        else f"CASE WHEN _t >= asked_at - {aggregate.max_age_us} THEN {quoted(aggregate.column or '')} END AS v{i}"
+        for i, aggregate in enumerate(aggregates)
+    ]
+    return _in_order(connection.sql(f"SELECT _row, {', '.join(chosen)} FROM best").to_arrow_table(), aggregates)
+
+
+def _visible(view: View, known_as_of: bool) -> str:
+    before = "<=" if view.source.kind == "table" else "<"
+    return f"f._t {before} a._t" + (" AND f._n <= a._t" if known_as_of else "")
+
+
+def _keys(view: View) -> str:
+    return ", ".join(f"_k{i}" for i in range(_width(view)))
+
+
+def _width(view: View) -> int:
+    return max(1, len(view.columns))
+
+
+def _prefixed(table: str, names: str) -> str:
+    return ", ".join(f"{table}.{name}" for name in names.split(", "))
+
+
+def _table(source: Source) -> str:
+    return quoted(f"source_{source.name}")
+
+
+def quoted(column: str) -> str:
+    """A column's name as SQL takes it."""
+    return f'"{column}"'
