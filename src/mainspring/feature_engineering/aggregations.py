@@ -1,7 +1,8 @@
 """Aggregations as mergeable states: fold, merge, result. The same definition answers windows, lifetimes and buckets.
 
 A state is plain data that MessagePack holds, and None is the identity of every merge. No merge depends on the order of its
-arguments, so facts may arrive in any order; `Streak` alone does, and is given only facts that it has all at hand.
+arguments, so facts may arrive in any order; `Streak` alone does, and is given only facts that it has all at hand. Lifetimes are
+merged from parts that engines cut differently: their sums of floats are exact until they are rounded once, at the end.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Protocol
 
 import msgspec
@@ -71,15 +73,15 @@ def _alone(aggregate: Aggregate) -> Aggregation:
     function, argument = aggregate.function, aggregate.argument
     if function in TALLIES:
         whole = aggregate.view.source.columns[aggregate.column or ""].type != Type.FLOAT
-        return Tally(function, whole)
+        return Tally(function, whole, exact=aggregate.window is None and not whole)
     if function in ("first", "last", "first_k", "last_k"):
         return Extreme(function.startswith("last"), argument or 1, argument is None)
     makers: Mapping[str, Callable[[], Aggregation]] = {
         "count": lambda: Count(None),
         "rate": lambda: Count(parse_duration(aggregate.window or "1s")),
         "time_since_last": Since,
-        "variance": lambda: Moments(1.0),
-        "stddev": lambda: Moments(0.5),
+        "variance": lambda: ExactMoments(1.0) if aggregate.window is None else Moments(1.0),
+        "stddev": lambda: ExactMoments(0.5) if aggregate.window is None else Moments(0.5),
         "distinct": lambda: Values(None),
         "top_k": lambda: Values(argument),
         "approx_distinct": HyperLogLog,
@@ -117,27 +119,32 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many values, their sum, the least and the greatest."""
+    """How many values, their sum, the least and the greatest; an ``exact`` sum is one of floats, kept as an `expansion`."""
 
     function: str
     whole: bool
+    exact: bool
 
     def fold(self, facts: Facts) -> tuple[int, Any, Any, Any]:
         """``(n, sum, min, max)``."""
         values = facts.values
-        return len(values), _storable(total(values)), values.min().item(), values.max().item()
+        whole = expansion(values.tolist()) if self.exact else _storable(total(values))
+        return len(values), whole, values.min().item(), values.max().item()
 
     def merge(self, one: Any, other: Any) -> tuple[int, Any, Any, Any]:
         """Element by element."""
-        return one[0] + other[0], _storable(one[1] + other[1]), min(one[2], other[2]), max(one[3], other[3])
+        whole = expansion([*one[1], *other[1]]) if self.exact else _storable(one[1] + other[1])
+        return one[0] + other[0], whole, min(one[2], other[2]), max(one[3], other[3])
 
     def result(self, state: Any, as_of: int) -> Any:
         """Sum, mean, minimum or maximum; a whole sum beyond 64 bits is null."""
         if state is None:
             return None
+        n, whole, least, greatest = state
+        whole = whole[0] if self.exact else whole
         if self.function == "mean":
-            return state[1] / state[0]
-        value = state[{"sum": 1, "min": 2, "max": 3}[self.function]]
+            return whole / n
+        value = {"sum": whole, "min": least, "max": greatest}[self.function]
         return None if self.whole and isinstance(value, float) else value
 
 
@@ -166,6 +173,31 @@ class Moments:
     def result(self, state: Any, as_of: int) -> float | None:
         """The sample variance to the power of ``power``; None below two values."""
         return None if state is None or state[0] < 2 else float((state[2] / (state[0] - 1)) ** self.power)
+
+
+@dataclass(frozen=True, slots=True)
+class ExactMoments:
+    """Count, sum and sum of squares, the latter two as `expansion`."""
+
+    power: float
+
+    def fold(self, facts: Facts) -> tuple[int, list[float], list[float]]:
+        """``(n, sum, squares)``."""
+        if facts.values.dtype == np.float64:
+            return len(facts.values), expansion(facts.values.tolist()), expansion(_squares(facts.values))
+        values = facts.values.tolist()
+        return len(values), _terms(sum(values)), _terms(sum(value * value for value in values))
+
+    def merge(self, one: Any, other: Any) -> tuple[int, list[float], list[float]]:
+        """Both together."""
+        return one[0] + other[0], expansion([*one[1], *other[1]]), expansion([*one[2], *other[2]])
+
+    def result(self, state: Any, as_of: int) -> float | None:
+        """The sample variance to the power of ``power``; None below two values, and where a value is too large to square."""
+        if state is None or state[0] < 2 or not all(map(math.isfinite, [*state[1], *state[2]])):
+            return None
+        n, whole, squares = state[0], *(sum(map(Fraction, terms)) for terms in state[1:])
+        return math.pow((squares - whole * whole / n) / (n - 1), self.power)
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,6 +426,41 @@ class By:
 def total(values: Array) -> Any:
     """The sum of values without nulls; whole numbers and truths as Python's integers, which do not overflow."""
     return float(np.add.reduceat(values, FIRST)[0]) if values.dtype == np.float64 else sum(values.tolist())
+
+
+def expansion(values: Sequence[float]) -> list[float]:
+    """Doubles whose exact sum is that of the values, each the correctly rounded rest of those before it; one where it is infinite.
+
+    Source: Shewchuk, "Adaptive precision floating-point arithmetic", 1997, by way of `math.fsum`.
+    """
+    rest, terms = list(values), list[float]()
+    try:
+        while (term := math.fsum(rest)) or not terms:
+            terms.append(term)
+            rest.append(-term)
+            if not math.isfinite(term):
+                return terms[:1]
+    except (OverflowError, ValueError):
+        return [sum(values)]
+    return terms
+
+
+def _terms(whole: int) -> list[float]:
+    """The expansion of a whole number."""
+    terms = [float(whole)]
+    while whole := whole - int(terms[-1]):
+        terms.append(float(whole))
+    return terms
+
+
+def _squares(values: Array) -> list[float]:
+    """Twice as many doubles whose exact sum is that of the squares. Source: Dekker, 1971."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = values * 134217729.0
+        high = scaled - (scaled - values)
+        low, product = values - high, values * values
+        error = ((high * high - product) + 2.0 * high * low) + low * low
+    return [*product.tolist(), *error.tolist()]
 
 
 def _text(group: Any) -> str:

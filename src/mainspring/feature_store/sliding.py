@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from mainspring.clock import SECOND
 from mainspring.columns import Array, to_array
-from mainspring.feature_engineering.aggregations import INT_LIMIT
+from mainspring.feature_engineering.aggregations import INT_LIMIT, expansion
 from mainspring.feature_engineering.facts import present, typed
 from mainspring.schema import Type
 from mainspring.spec import Aggregate
@@ -122,14 +122,19 @@ def fold(
     if aggregate.function == "time_since_last":
         since = (asked - np.append(times, 0)[ends - 1]) / SECOND
         return np.where(counts > 0, since, np.nan)
-    folded = _folded(aggregate.function, typed(column) if column is not None else times, starts, ends)
+    values = typed(column) if column is not None else times
+    exact = aggregate.window is None and values.dtype == np.float64 and aggregate.function in ("sum", "mean")
+    folded = _folded(aggregate.function, values, starts, ends, exact)
     return None if folded is None else _nullable(folded, counts > 0, aggregate.type)
 
 
-def _folded(function: str, values: Array, starts: Longs, ends: Longs) -> Array | None:
+def _folded(function: str, values: Array, starts: Longs, ends: Longs, exact: bool) -> Array | None:
     if values.dtype == np.bool_:
         values = values.astype(np.int64)
     counts = ends - starts
+    if exact:
+        sums = _running(values.tolist(), starts.tolist(), ends.tolist())
+        return sums / np.maximum(counts, 1) if function == "mean" else sums
     adds_whole = values.dtype == np.int64 and function in ("sum", "mean") and len(values) > 0 and len(counts) > 0
     limit = _FLOAT_LIMIT if function == "mean" else INT_LIMIT
     if adds_whole and float(np.abs(values.astype(np.float64)).max()) * int(counts.max()) >= limit:
@@ -138,6 +143,18 @@ def _folded(function: str, values: Array, starts: Longs, ends: Longs) -> Array |
     edges = np.column_stack((starts, ends)).ravel()
     sums = ufunc.reduceat(np.append(values, values.dtype.type(0)), edges)[::2] if len(edges) else values[:0]
     return sums / np.maximum(counts, 1) if function == "mean" else sums
+
+
+def _running(values: Sequence[float], starts: Sequence[int], ends: Sequence[int]) -> Array:
+    """Sums of slices, correctly rounded; of slices that begin together the longer come later."""
+    sums, terms, first, place = np.zeros(len(starts)), [0.0], -1, 0
+    for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        if start != first:
+            terms, first, place = [0.0], start, start
+        if end > place:
+            terms, place = expansion([*terms, *values[place:end]]), end
+        sums[i] = terms[0]
+    return sums
 
 
 def _nullable(values: Array, some: npt.NDArray[np.bool_], type_: Type) -> Array:
