@@ -12,15 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mainspring.columns import Array, to_array
-from mainspring.errors import StorageError
+from mainspring.errors import DataError, StorageError
 from mainspring.feature_engineering.facts import ViewPlan
 from mainspring.feature_store.packing import RowFormat, pack_key
 from mainspring.schema import Status, Type
 from mainspring.spec import System, View
-from mainspring.storage.event_log import EventLog, Frame
-from mainspring.storage.key_value import KeyValue
+from mainspring.storage.key_value import KeyValue, KeyValueTransaction
+from mainspring.storage.log import Frame, Log
+from mainspring.storage.sharded import ShardedKeyValue
 
 _OFFSET = b"\x00offset:"
+_SKIPPED = b"\x00skipped:"
 _ALL = 2**63 - 1
 _log = logging.getLogger(__name__)
 
@@ -48,10 +50,16 @@ class OnlineStore:
     The store is derived state: `apply` folds frames of the event log into it and moves the views' offsets in the same
     transaction, so that every event counts exactly once whatever is killed when, and by however many processes it runs. A view
     that is new, or declared otherwise, begins at the start of the log, while the others go on.
+
+    Over a store in shards it is one such store per shard, each with offsets of its own; ``share=(i, n)`` makes it the one of
+    shard ``i`` of ``n``, whose keys alone it holds.
     """
 
-    def __init__(self, system: System, store: KeyValue) -> None:
+    def __init__(self, system: System, store: KeyValue, share: tuple[int, int] | None = None) -> None:
         self._store = store
+        self._share = share
+        shards = store.shards if isinstance(store, ShardedKeyValue) else ()
+        self.shares = tuple(OnlineStore(system, shard, (number, len(shards))) for number, shard in enumerate(shards))
         self._views = [_online(ViewPlan(view, aggregates)) for view, aggregates in system.views.items()]
         self.names = tuple(aggregate.name for online in self._views for aggregate in online.plan.aggregates)
         self._offset_keys = [_OFFSET + online.prefix for online in self._views]
@@ -60,6 +68,8 @@ class OnlineStore:
     @property
     def offset(self) -> int:
         """How much of the event log has been applied to every view: the number of the first event that has not."""
+        if self.shares:
+            return min(share.offset for share in self.shares)
         held = self._store.get_many(self._offset_keys)
         return min((int.from_bytes(one or b"", "little") for one in held), default=_ALL)
 
@@ -113,32 +123,98 @@ class OnlineStore:
                 statuses.append(status)
         return Served(values, statuses, tuple(unknown))
 
-    def apply(self, log: EventLog, until: int | None = None) -> int:
+    def apply(self, log: Log, until: int | None = None) -> int:
         """Fold what the event log holds beyond the store's offset, up to ``until``; returns the new offset.
 
         Frames are applied one transaction each. Safe to run in several processes at once.
+
+        Raises:
+            DataError: a frame does not fit the declaration.
         """
         for frame in log.read(self.offset, until) if self._views else ():
-            self._apply_frame(frame)
+            self.apply_frame(frame)
         return self.offset
 
-    def _apply_frame(self, frame: Frame) -> None:
-        end = frame.end.to_bytes(8, "little")
+    def apply_frame(self, frame: Frame) -> None:
+        """Fold what a view has not had of the frame, and move its offset to the frame's end, in one transaction.
+
+        Raises:
+            DataError: the frame does not fit the declaration; nothing of it was applied.
+        """
+        self.check(frame)
+        for share in self.shares:
+            share.apply_frame(frame)
+        if self.shares:
+            return
         with self._store.transaction() as transaction:
-            offsets = [int.from_bytes(held or b"", "little") for held in transaction.get_many(self._offset_keys)]
-            views = zip(self._views, self._offset_keys, offsets, strict=True)
-            behind = [(online, key, offset) for online, key, offset in views if offset < frame.end]
-            added = [
-                (online.prefix + key, online.rows, facts)
-                for online, _, offset in behind
-                if online.plan.view.source.name == frame.source
-                for key, facts in online.rows.added(frame.batch.slice(max(0, offset - frame.offset)))
-            ]
-            held = transaction.get_many([name for name, _, _ in added])
-            for (name, rows, facts), row in zip(added, held, strict=True):
-                transaction.put(name, rows.insert(row, facts))
+            behind = self._behind(transaction, frame)
+            self._insert(transaction, frame, [(online, offset) for online, _, offset in behind])
             for _, key, _ in behind:
-                transaction.put(key, end)
+                transaction.put(key, frame.end.to_bytes(8, "little"))
+
+    def check(self, frame: Frame) -> None:
+        """Hold the frame's columns to what the views read.
+
+        Raises:
+            DataError: one is not there, or its values cannot be of its declared type.
+        """
+        for online in self._views:
+            if online.plan.view.source.name == frame.source:
+                try:
+                    online.rows.check(frame.batch)
+                except DataError as error:
+                    raise DataError(f"Events {frame.offset} to {frame.end} of '{frame.source}': {error}") from error
+
+    def skip(self, frame: Frame) -> None:
+        """Move the offsets past the frame without applying it, and remember that, for `apply_skipped`, in one transaction."""
+        for share in self.shares:
+            share.skip(frame)
+        if self.shares:
+            return
+        with self._store.transaction() as transaction:
+            for online, key, offset in self._behind(transaction, frame):
+                transaction.put(key, frame.end.to_bytes(8, "little"))
+                if online.plan.view.source.name == frame.source:
+                    transaction.put(_mark(online, frame), max(offset, frame.offset).to_bytes(8, "little"))
+
+    def apply_skipped(self, frame: Frame) -> bool:
+        """Fold a frame into the views that skipped it and forget that they did, in one transaction; False when none had.
+
+        Raises:
+            DataError: the frame still does not fit the declaration; nothing has changed.
+        """
+        self.check(frame)
+        if self.shares:
+            return any([share.apply_skipped(frame) for share in self.shares])
+        with self._store.transaction() as transaction:
+            marks = [(online, transaction.get(_mark(online, frame))) for online in self._views]
+            skipped = [(online, int.from_bytes(mark, "little")) for online, mark in marks if mark is not None]
+            self._insert(transaction, frame, skipped)
+            for online, _ in skipped:
+                transaction.delete(_mark(online, frame))
+        return bool(skipped)
+
+    def _behind(self, transaction: KeyValueTransaction, frame: Frame) -> list[tuple[_Online, bytes, int]]:
+        """The views that have not had all of the frame, with the keys of their offsets, and these."""
+        offsets = [int.from_bytes(held or b"", "little") for held in transaction.get_many(self._offset_keys)]
+        views = zip(self._views, self._offset_keys, offsets, strict=True)
+        return [(online, key, offset) for online, key, offset in views if offset < frame.end]
+
+    def _insert(self, transaction: KeyValueTransaction, frame: Frame, views: Sequence[tuple[_Online, int]]) -> None:
+        """Put the frame's facts from an offset on into the rows of each view."""
+        added = [
+            (online.prefix + key, online.rows, facts)
+            for online, offset in views
+            if online.plan.view.source.name == frame.source
+            for key, facts in online.rows.added(frame.batch.slice(max(0, offset - frame.offset)), self._share)
+        ]
+        held = transaction.get_many([name for name, _, _ in added])
+        for (name, rows, facts), row in zip(added, held, strict=True):
+            transaction.put(name, rows.insert(row, facts))
+
+
+def _mark(online: _Online, frame: Frame) -> bytes:
+    return _SKIPPED + online.prefix + frame.offset.to_bytes(8, "big")
 
 
 def _online(plan: ViewPlan) -> _Online:

@@ -16,9 +16,10 @@ import numpy as np
 import pyarrow as pa
 
 from mainspring.columns import Array, from_arrow, to_array
-from mainspring.errors import DeclarationError, StorageError
+from mainspring.errors import DataError, DeclarationError, StorageError
 from mainspring.feature_engineering.facts import Base, EventIds, Newest, State, ViewPlan
 from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME, Type
+from mainspring.storage.sharded import shard_of
 
 FORMAT = 3
 _HEADER = struct.Struct("<IBBHIIIIq")
@@ -93,9 +94,29 @@ class RowFormat:
         state = self._plan.empty() if row is None else self.unpack(row)
         return self.pack(self._plan.insert(state, self._state(added)))
 
-    def added(self, batch: pa.RecordBatch) -> Iterator[tuple[bytes, Added]]:
-        """The batch's facts per packed key; facts with a null key belong to no one."""
+    def check(self, batch: pa.RecordBatch) -> None:
+        """Hold the columns that `added` reads to their declared types; whole numbers may stand for floats, nulls for anything.
+
+        Raises:
+            DataError: a column is not there or has another type, or an event time is null.
+        """
+        view = self._plan.view
+        declared = view.source.columns
+        wanted = {EVENT_TIME: Type.INSTANT, KNOWN_TIME: Type.INSTANT, EVENT_ID: declared[view.source.event_id].type}
+        for name, type_ in (wanted | {name: declared[name].type for name in (*view.columns, *self._plan.columns)}).items():
+            at = batch.schema.get_field_index(name)
+            if at < 0:
+                raise DataError(f"View '{view.name}' reads column '{name}', which is not there.")
+            if not _fits(batch.schema.types[at], type_):
+                raise DataError(f"View '{view.name}' reads column '{name}' as {type_}, it is {batch.schema.types[at]}.")
+        if batch.column(EVENT_TIME).null_count:
+            raise DataError(f"View '{view.name}': an event time is null.")
+
+    def added(self, batch: pa.RecordBatch, share: tuple[int, int] | None = None) -> Iterator[tuple[bytes, Added]]:
+        """The batch's facts per packed key, or of those keys that fall to shard ``i`` of ``n``; facts with a null key belong to no one."""
         plan = self._plan
+        if share is not None:
+            batch = _of_share(plan, batch, *share)
         times, known = (batch.column(name).to_numpy() for name in (EVENT_TIME, KNOWN_TIME))
         records = np.zeros(len(batch), dtype=self._dtype)
         records["t"], records["n"] = times, known
@@ -190,6 +211,25 @@ def _grouped(plan: ViewPlan, batch: pa.RecordBatch) -> Iterator[tuple[bytes, lis
         if None not in key:
             rows.setdefault(_encode(key), []).append(row)
     yield from rows.items()
+
+
+def _of_share(plan: ViewPlan, batch: pa.RecordBatch, number: int, shards: int) -> pa.RecordBatch:
+    if not plan.view.columns:
+        return batch if shard_of(pack_key(()), shards) == number else batch.slice(0, 0)
+    keys = zip(*(batch.column(name).to_pylist() for name in plan.view.columns), strict=True)
+    return batch.filter(pa.array([shard_of(_encode(key), shards) == number for key in keys], pa.bool_()))
+
+
+def _fits(found: pa.DataType, type_: Type) -> bool:
+    if pa.types.is_null(found):
+        return True
+    if pa.types.is_dictionary(found):
+        return _fits(found.value_type, type_)
+    if type_ in (Type.INT, Type.INSTANT):
+        return bool(pa.types.is_integer(found))
+    if type_ == Type.FLOAT:
+        return bool(pa.types.is_floating(found) or pa.types.is_integer(found))
+    return bool(pa.types.is_boolean(found) if type_ == Type.BOOL else pa.types.is_string(found) or pa.types.is_large_string(found))
 
 
 def pack_key(values: Sequence[Any]) -> bytes:

@@ -20,6 +20,7 @@ from mainspring.serving.service import PredictionService
 from mainspring.serving.versions import load_system
 from mainspring.spec.aggregate import Value
 from mainspring.storage.event_log import EventLog
+from mainspring.storage.log import Log
 from mainspring.storage.prediction_log import PredictionColumns, PredictionWriter
 from mainspring.storage.stores import open_key_value
 from mainspring.storage.workspace import Workspace
@@ -33,7 +34,7 @@ SEGMENT_ROWS = 5_000
 class Backend:
     """One System's live versions over the records of a workspace."""
 
-    def __init__(self, service: PredictionService, log: EventLog, ingestor: Ingestor) -> None:
+    def __init__(self, service: PredictionService, log: Log, ingestor: Ingestor) -> None:
         self.system = service.system
         self._service = service
         self._log = log
@@ -94,7 +95,7 @@ def opened(workspace: Workspace, *, stream: bool) -> Iterator[Backend]:
         registry.close()
 
 
-def _consume(online: OnlineStore, log: EventLog, stop: threading.Event) -> None:
+def _consume(online: OnlineStore, log: Log, stop: threading.Event) -> None:
     wait = POLL_SECONDS
     while not stop.wait(wait):
         try:
