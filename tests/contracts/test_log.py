@@ -14,8 +14,8 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from kafka_cluster import KafkaCluster, kafka_cluster
+
 from mainspring.errors import StorageError
 from mainspring.storage.adapters.kafka import ROWS
 from mainspring.storage.log import Frame, Log

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from mainspring.columns import Array, to_array
 from mainspring.errors import DataError, StorageError
@@ -177,22 +178,23 @@ class OnlineStore:
                 if online.plan.view.source.name == frame.source:
                     transaction.put(_mark(online, frame), max(offset, frame.offset).to_bytes(8, "little"))
 
-    def apply_skipped(self, frame: Frame) -> bool:
-        """Fold a frame into the views that skipped it and forget that they did, in one transaction; False when none had.
+    def apply_skipped(self, frame: Frame) -> None:
+        """Fold a frame into the views that skipped it and forget that they did, in one transaction; others are left as they are.
 
         Raises:
             DataError: the frame still does not fit the declaration; nothing has changed.
         """
         self.check(frame)
+        for share in self.shares:
+            share.apply_skipped(frame)
         if self.shares:
-            return any([share.apply_skipped(frame) for share in self.shares])
+            return
         with self._store.transaction() as transaction:
             marks = [(online, transaction.get(_mark(online, frame))) for online in self._views]
             skipped = [(online, int.from_bytes(mark, "little")) for online, mark in marks if mark is not None]
             self._insert(transaction, frame, skipped)
             for online, _ in skipped:
                 transaction.delete(_mark(online, frame))
-        return bool(skipped)
 
     def _behind(self, transaction: KeyValueTransaction, frame: Frame) -> list[tuple[_Online, bytes, int]]:
         """The views that have not had all of the frame, with the keys of their offsets, and these."""
@@ -202,12 +204,15 @@ class OnlineStore:
 
     def _insert(self, transaction: KeyValueTransaction, frame: Frame, views: Sequence[tuple[_Online, int]]) -> None:
         """Put the frame's facts from an offset on into the rows of each view."""
-        added = [
-            (online.prefix + key, online.rows, facts)
-            for online, offset in views
-            if online.plan.view.source.name == frame.source
-            for key, facts in online.rows.added(frame.batch.slice(max(0, offset - frame.offset)), self._share)
-        ]
+        try:
+            added = [
+                (online.prefix + key, online.rows, facts)
+                for online, offset in views
+                if online.plan.view.source.name == frame.source
+                for key, facts in online.rows.added(frame.batch.slice(max(0, offset - frame.offset)), self._share)
+            ]
+        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+            raise DataError(f"Events {frame.offset} to {frame.end} of '{frame.source}': {error}") from error
         held = transaction.get_many([name for name, _, _ in added])
         for (name, rows, facts), row in zip(added, held, strict=True):
             transaction.put(name, rows.insert(row, facts))

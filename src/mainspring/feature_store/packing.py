@@ -205,7 +205,8 @@ def _grouped(plan: ViewPlan, batch: pa.RecordBatch) -> Iterator[tuple[bytes, lis
     names = plan.view.columns
     rows: dict[bytes, list[int]] = {}
     if not names:
-        yield pack_key(()), list(range(len(batch)))
+        if len(batch):
+            yield pack_key(()), list(range(len(batch)))
         return
     for row, key in enumerate(zip(*(batch.column(name).to_pylist() for name in names), strict=True)):
         if None not in key:

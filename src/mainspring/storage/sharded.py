@@ -23,8 +23,9 @@ def shard_of(part: bytes, shards: int) -> int:
 class ShardedKeyValue:
     """``shards`` read as one store; a key lies in shard ``crc32(key[8:]) % n``.
 
-    The number of shards is kept in the first of them, under a key of its own (``\\x00shards``), and another number is refused. `get_many` and `scan` give each shard as
-    one consistent state, not all of them as one. A transaction holds keys of one shard, which its first key chooses.
+    The number of shards is kept in the first of them, under a key of its own (``\\x00shards``), and another number is refused.
+    `get_many` and `scan` give each shard as one consistent state, not all of them as one. A transaction holds keys of one
+    shard, which its first key chooses.
 
     Args:
         shards: the stores, in order; they belong to this object, which closes them.

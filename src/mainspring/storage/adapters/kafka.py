@@ -72,7 +72,7 @@ class KafkaLog:
         check_source(self.place, source)
         if not batch.num_rows:
             return self.end
-        delivered: list[tuple[Any, int]] = []
+        delivered: list[tuple[Any, Any]] = []
         try:
             producer = self._producer = self._producer or self._kafka.Producer(self._producing())
             for message in self._messages(source, batch):
@@ -186,8 +186,8 @@ class KafkaLog:
             )
         if len(found.partitions) != 1:
             raise StorageError(
-                f"Event log, {self.place}: the topic has {len(found.partitions)} partitions. Kafka orders events only within one, and a log "
-                "is one order: use a topic with a single partition. Workers share its keys, so one partition feeds many of them."
+                f"Event log, {self.place}: the topic has {len(found.partitions)} partitions. Kafka orders events only within one, and a "
+                "log is one order: use a topic with a single partition. Workers share its keys, so one partition feeds many of them."
             )
 
     def _consumer(self) -> Any:

@@ -16,17 +16,16 @@ _ROWS_AT_ONCE = 50_000
 _MOST_ENTRIES = 1_000
 
 _NEXT = """
-local function next_event()
-    local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
-    if #last == 0 then return 0 end
-    local offset, rows = string.match(last[1][1], '(%d+)-(%d+)')
-    return offset + rows
+local offset = 0
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+if #last > 0 then
+    local first, rows = string.match(last[1][1], '(%d+)-(%d+)')
+    offset = first + rows
 end
+offset = string.format('%.0f', offset)
 """
-_END = _NEXT + "return string.format('%.0f', next_event())"
-_APPEND = _NEXT + (
-    "local offset = string.format('%.0f', next_event())\nredis.call('XADD', KEYS[1], offset .. '-' .. ARGV[1], 'frame', ARGV[2])\nreturn offset"
-)
+_APPEND = "redis.call('XADD', KEYS[1], offset .. '-' .. ARGV[1], 'frame', ARGV[2])\n"
+_RETURN = "return offset"
 
 
 class RedisStreamLog:
@@ -62,7 +61,7 @@ class RedisStreamLog:
             self._client.ping()
         except (redis.RedisError, ValueError, OSError) as error:
             raise self._failed(error) from error
-        self._end, self._append = self._client.register_script(_END), self._client.register_script(_APPEND)
+        self._end, self._append = (self._client.register_script(text) for text in (_NEXT + _RETURN, _NEXT + _APPEND + _RETURN))
 
     @property
     def end(self) -> int:
