@@ -85,9 +85,7 @@ def expected(tmp_path: Path, batches: list[pa.RecordBatch]) -> list[Any]:
         return answers(online)
 
 
-@given(
-    sizes=st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 12), st.booleans()), max_size=10), rows=st.integers(1, 12)
-)
+@given(sizes=st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 12), st.booleans()), max_size=10), rows=st.integers(1, 12))
 def test_pieces_hold_every_row_once_in_order_and_no_more_than_they_may(sizes: list[tuple[str, int, bool]], rows: int) -> None:
     frames, offset = [], 0
     for source, size, gap in sizes:

@@ -12,6 +12,7 @@ import click
 
 from mainspring import __version__
 from mainspring.cli.features import features
+from mainspring.cli.streaming import dead_letters, stream
 from mainspring.errors import MainspringError
 
 
@@ -249,6 +250,8 @@ def _instant(text: str) -> int:
 
 
 main.add_command(features)
+features.add_command(stream)
+features.add_command(dead_letters)
 
 
 @main.command()

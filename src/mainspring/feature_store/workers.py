@@ -80,6 +80,11 @@ class Workers:
         self._clock = clock
         self._workers = [_Worker(job, number) for number in range(job.workers)]
 
+    @property
+    def states(self) -> list[WorkerState]:
+        """The workers as last heard of."""
+        return [worker.state for worker in self._workers]
+
     def __enter__(self) -> Workers:
         for worker in self._workers:
             worker.start(self._clock.now())
@@ -92,8 +97,10 @@ class Workers:
             worker.wait()
 
     def watch(self) -> list[WorkerState]:
-        """Take the workers' reports and start again those that died."""
-        return [worker.watch(self._clock.now()) for worker in self._workers]
+        """Take the workers' reports and start again those that died; the states then."""
+        for worker in self._workers:
+            worker.watch(self._clock.now())
+        return self.states
 
 
 @dataclass(slots=True)
@@ -116,7 +123,12 @@ class _Worker:
         theirs.close()
         self.started, self.died = now, None
 
-    def watch(self, now: int) -> WorkerState:
+    @property
+    def state(self) -> WorkerState:
+        pid = None if self._process is None or self.died is not None else self._process.pid
+        return WorkerState(self.number, pid, self.restarts, self.progress)
+
+    def watch(self, now: int) -> None:
         self._take_reports()
         if self._process.is_alive():
             if now - self.started > _STEADY_US:
@@ -129,7 +141,6 @@ class _Worker:
             self.wait_us = min(2 * self.wait_us, _LONGEST_WAIT_US)
             self._reports.close()
             self.start(now)
-        return WorkerState(self.number, self._process.pid if self.died is None else None, self.restarts, self.progress)
 
     def tell_to_stop(self) -> None:
         if self._process is not None and self._process.is_alive():

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from mainspring.storage.stores import split_shards
+
 _ONLINE_URL = "online.url"
 _EVENTS_URL = "events.url"
 
@@ -69,10 +71,17 @@ class Workspace:
         return kept.read_text().strip() if kept.exists() else f"lmdb:{self.online}"
 
     def keep_online_at(self, url: str) -> None:
-        """Keep the online store at another address; on a server and without a namespace (``#...``) it gets one of its own."""
+        """Keep the online store at another address, in a namespace of its own."""
         self.path.mkdir(parents=True, exist_ok=True)
-        whole = url if "#" in url or url.startswith("lmdb:") else f"{url}#{self.path.name}-{os.urandom(4).hex()}"
-        (self.path / _ONLINE_URL).write_text(whole)
+        (self.path / _ONLINE_URL).write_text(self.in_own_namespace(url))
+
+    def in_own_namespace(self, url: str) -> str:
+        """The address with a namespace (``#...``) if it is a server's and has none: the one kept for that server, or a new one."""
+        if "#" in url or url.startswith("lmdb:"):
+            return url
+        kept, _, namespace = self.online_url.partition("#")
+        same = namespace and split_shards(kept)[0] == split_shards(url)[0]
+        return f"{url}#{namespace if same else f'{self.path.name}-{os.urandom(4).hex()}'}"
 
     @property
     def report(self) -> Path:

@@ -86,7 +86,8 @@ class KafkaLog:
         if left or failures:
             self._producer = None
             raise self._undelivered(source, batch, failures[0] if failures else "no answer in time")
-        return min(offset for _, offset in delivered) * ROWS
+        first: int = min(offset for _, offset in delivered)
+        return first * ROWS
 
     def read(self, offset: int = 0, until: int | None = None) -> Iterator[Frame]:
         """The events from number ``offset`` up to ``until`` or, if that is nearer, the end as it is now, in order.
