@@ -23,7 +23,6 @@ from mainspring.spec import System
 from mainspring.storage.stores import open_key_value, open_log, split_shards
 
 _FIRST_WAIT_US = SECOND // 2
-_LONGEST_WAIT_US = 30 * SECOND
 _STEADY_US = 60 * SECOND
 _STOP_SECONDS = 30.0
 _log = logging.getLogger(__name__)
@@ -73,12 +72,12 @@ class Workers:
     """The processes of a job, from entering to leaving the context.
 
     `watch` is to be called a few times a second. A process that dies is started again after half a second, then twice as long
-    each time up to 30 s, until one has lived for a minute. Each ends when told to, or when this process is gone.
+    each time up to ``longest_wait_us``, until one has lived for a minute. Each ends when told to, or when this process is gone.
     """
 
-    def __init__(self, job: Job, clock: Clock) -> None:
+    def __init__(self, job: Job, clock: Clock, *, longest_wait_us: int = 30 * SECOND) -> None:
         self._clock = clock
-        self._workers = [_Worker(job, number) for number in range(job.workers)]
+        self._workers = [_Worker(job, number, longest_wait_us) for number in range(job.workers)]
 
     @property
     def states(self) -> list[WorkerState]:
@@ -107,6 +106,7 @@ class Workers:
 class _Worker:
     job: Job
     number: int
+    longest_wait_us: int
     restarts: int = 0
     wait_us: int = _FIRST_WAIT_US
     started: int = 0
@@ -138,7 +138,7 @@ class _Worker:
             _log.warning("Worker %d ended with %s and is started again.", self.number, self._process.exitcode)
         elif now - self.died >= self.wait_us:
             self.restarts += 1
-            self.wait_us = min(2 * self.wait_us, _LONGEST_WAIT_US)
+            self.wait_us = min(2 * self.wait_us, self.longest_wait_us)
             self._reports.close()
             self.start(now)
 
