@@ -40,7 +40,7 @@ bench-%: $(STAMP)-demo  ## one benchmark: make bench-serving
 
 lock: $(STAMP)-dev  ## pin again what the demo and the tests install (needs uv)
 	uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra eta --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements/demo.txt
-	uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra eta --extra redis --group dev --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements/dev.txt
+	uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra eta --extra redis --extra kafka --group dev --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements/dev.txt
 
 clean:  ## remove what was installed and what was built
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
