@@ -181,23 +181,23 @@ def servers(folder: Path) -> Iterator[dict[str, str]]:
 
 def log_bars(folder: Path) -> list[Bar]:
     """Appends of one event and of 2,500, and reads of them, by one process; Redis without a disk, Kafka's brokers in this process."""
-    bars = []
     with servers(folder) as urls:
-        for name, url in urls.items():
-            with closing(open_log(url)) as log:
-                single, many = events(0, 1, 1), events(0, FRAME, KEYS)
-                log.append("facts", single)
-                singles = [_rate(lambda: log.append("facts", single), 1) for _ in range(SINGLES)]
-                frames = [_rate(lambda: log.append("facts", many), FRAME) for _ in range(STREAMED // FRAME)]
-                reads = [
-                    _rate(lambda: sum(frame.batch.num_rows for frame in log.read()), SINGLES + 1 + FRAME * len(frames)) for _ in range(3)
-                ]
-            bars += [
-                Bar(f"{name}: append of one event", statistics.median(singles), "events/s", (min(singles), max(singles))),
-                Bar(f"  append of {FRAME:,}", statistics.median(frames), "events/s", (min(frames), max(frames))),
-                bar("  read", "events/s", reads),
-            ]
-    return bars
+        return [one for name, url in urls.items() for one in one_log(name, url)]
+
+
+def one_log(name: str, url: str) -> list[Bar]:
+    single, many = events(0, 1, 1), events(0, FRAME, KEYS)
+    with closing(open_log(url)) as log:
+        log.append("facts", single)
+        singles = [_rate(lambda: log.append("facts", single), 1) for _ in range(SINGLES)]
+        frames = [_rate(lambda: log.append("facts", many), FRAME) for _ in range(STREAMED // FRAME)]
+        count = SINGLES + 1 + FRAME * len(frames)
+        reads = [_rate(lambda: sum(frame.batch.num_rows for frame in log.read()), count) for _ in range(3)]
+    return [
+        Bar(f"{name}: append of one event", statistics.median(singles), "events/s", (min(singles), max(singles))),
+        Bar(f"  append of {FRAME:,}", statistics.median(frames), "events/s", (min(frames), max(frames))),
+        bar("  read", "events/s", reads),
+    ]
 
 
 def _rate(act: Any, count: int) -> float:

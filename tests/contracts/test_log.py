@@ -6,28 +6,27 @@ import itertools
 import multiprocessing
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import confluent_kafka
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kafka_cluster import KafkaCluster, kafka_cluster
 
+import mainspring as ms
 from mainspring.errors import StorageError
+from mainspring.feature_store.online import OnlineStore
 from mainspring.storage.adapters.kafka import ROWS
 from mainspring.storage.log import Frame, Log
-from mainspring.storage.stores import open_log
+from mainspring.storage.stores import open_key_value, open_log
+from mainspring.storage.tables import Tables
 
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def kafka() -> Iterator[KafkaCluster]:
-    with kafka_cluster() as cluster:
-        yield cluster
 
 
 @pytest.fixture(params=["folder", "redis", "kafka"])
@@ -169,6 +168,33 @@ def test_two_producers_lose_nothing_and_share_no_number(log: Log, url: str) -> N
     offsets = [frame.offset for frame in seen]
     assert offsets == sorted(set(offsets))
     assert offsets == [frame.offset for frame in log.read()]
+
+
+def test_what_is_derived_does_not_depend_on_the_log(log: Log, tmp_path: Path) -> None:
+    paid = ms.Source("paid", {"n": int, "at": datetime, "card": int, "x": float}, event_time="at", event_id="n")
+    card = paid.per("card")
+    system = ms.System("s", "?", paid, [card.count(), card.sum("x")], ms.Label(paid, "x", on="n", matures_after="1d"), ms.LightGBM())
+
+    def payments(first: int, count: int) -> pa.RecordBatch:
+        numbers = np.arange(first, first + count)
+        columns = {"n": numbers, "at": numbers, "card": numbers % 3, "x": numbers * 0.5}
+        return pa.record_batch({**columns, "_event_id": numbers, "_event_time": numbers, "_known_time": numbers})
+
+    with closing(open_key_value(f"lmdb:{tmp_path}/online")) as store:
+        online, tables = OnlineStore(system, store), Tables(tmp_path / "tables")
+        log.append("paid", payments(0, 10))
+        second = log.append("paid", payments(10, 10))
+        for until in (second + 4, None):
+            online.apply(log, until)
+            tables.catch_up(log, until)
+            log.append("other", rows(0, 2))
+            log.append("paid", payments(18, 5))
+        online.apply(log)
+        assert tables.catch_up(log) == online.offset == log.end
+        counts = [one.values for one in online.read_many([{"card": n} for n in range(3)], [100] * 3)]
+        assert counts == [[8, 42.0], [8, 46.0], [7, 38.5]]
+        written = [n for file in tables.files("paid") for n in pq.read_table(file)["n"].to_pylist()]
+        assert written == [*range(20), *range(18, 23), *range(18, 23)]
 
 
 def test_a_damaged_entry_is_named_and_never_taken_for_data(url: str) -> None:

@@ -59,6 +59,9 @@ def main() -> None:
 )
 @click.option("--since", default=None, help="Leave out history before this date (ISO 8601, UTC).")
 @click.option("--until", default=None, help="Replay up to this date (ISO 8601, UTC) instead of the recording's own end.")
+@click.option(
+    "--log", default=None, help="Address of an empty event log: redis://HOST:PORT/DB#STREAM, kafka://HOST:PORT/TOPIC; a folder without it."
+)
 @click.option("--online", default=None, help="Address of the online store: redis://HOST:PORT/DATABASE; embedded without it.")
 @click.option("--keep-serving", is_flag=True, help="Leave the service up at the end, on --port.")
 @click.option("--port", default=8000, show_default=True, help="Port for --keep-serving.")
@@ -72,6 +75,7 @@ def run(
     workspace: Path | None,
     since: str | None,
     until: str | None,
+    log: str | None,
     online: str | None,
     keep_serving: bool,
     port: int,
@@ -96,6 +100,7 @@ def run(
         workspace,
         since=None if since is None else _instant(since),
         until=None if until is None else _instant(until),
+        log=log,
         online=online,
         keep_serving=keep_serving,
         port=port,

@@ -25,6 +25,7 @@ def run_system(
     *,
     since: int | None,
     until: int | None,
+    log: str | None,
     online: str | None,
     keep_serving: bool,
     port: int,
@@ -47,6 +48,8 @@ def run_system(
         system = package.system
         recording = package.load(chosen, data).within([system.request, *system.sources], since, until)
         bars.step("load recording", 1, 1)
+        if log is not None:
+            Workspace(folder).keep_events_at(log)
         if online is not None:
             Workspace(folder).keep_online_at(online)
         run = Run(system, recording, Workspace(folder), bars, drill=drill, threads=threads)

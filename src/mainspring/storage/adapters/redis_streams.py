@@ -17,10 +17,14 @@ _MOST_ENTRIES = 1_000
 
 _NEXT = """
 local offset = 0
-local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
-if #last > 0 then
-    local first, rows = string.match(last[1][1], '(%d+)-(%d+)')
-    offset = first + rows
+if redis.call('EXISTS', KEYS[1]) == 1 then
+    local about = redis.call('XINFO', 'STREAM', KEYS[1])
+    for i = 1, #about, 2 do
+        if about[i] == 'last-generated-id' then
+            local first, rows = string.match(about[i + 1], '(%d+)-(%d+)')
+            offset = first + rows
+        end
+    end
 end
 offset = string.format('%.0f', offset)
 """
@@ -37,7 +41,7 @@ class RedisStreamLog:
 
     How durable an append is, the server decides: with ``appendonly yes`` and ``appendfsync always`` it survives a power cut
     once it returns; with ``everysec`` the last second may be lost, and what was derived from it must then be rebuilt. The
-    whole stream lies in the server's memory. Entries may be trimmed from the front; a read from there is then an error.
+    whole stream lies in the server's memory. Entries may be trimmed: numbers go on, and a read of what is gone is an error.
 
     Args:
         url: ``redis://user:password@host:port/database``, ``rediss://`` with TLS, ``unix://`` for a socket.
