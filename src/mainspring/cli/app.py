@@ -141,7 +141,8 @@ def draw(system: str, form: str, output: Path | None) -> None:
 @click.argument("system")
 @workspace_option
 @click.option("--port", default=8000, show_default=True, help="Port on 127.0.0.1; 0 for a free one.")
-def serve(system: str, workspace: Path | None, port: int) -> None:
+@click.option("--no-stream", is_flag=True, help="Leave the online store to `mainspring features stream`.")
+def serve(system: str, workspace: Path | None, port: int, no_stream: bool) -> None:
     """Serve a system's live version over HTTP, from the workspace of a run.
 
     \b
@@ -151,7 +152,7 @@ def serve(system: str, workspace: Path | None, port: int) -> None:
     from mainspring.cli.running import serve_workspace
     from mainspring.cli.systems import newest_workspace
 
-    serve_workspace(workspace or newest_workspace(system), port)
+    serve_workspace(workspace or newest_workspace(system), port, stream=not no_stream)
 
 
 @main.command()
