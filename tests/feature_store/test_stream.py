@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
 import time
@@ -87,17 +88,18 @@ def expected(tmp_path: Path, batches: list[pa.RecordBatch]) -> list[Any]:
         return answers(online)
 
 
-@given(sizes=st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 12), st.booleans()), max_size=10), rows=st.integers(1, 12))
+@given(sizes=st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 12), st.booleans()), max_size=10), rows=st.integers(1, 12))
 def test_pieces_hold_every_row_once_in_order_and_no_more_than_they_may(sizes: list[tuple[str, int, bool]], rows: int) -> None:
     frames, offset = [], 0
     for source, size, gap in sizes:
         batch = pa.record_batch({"n": range(offset, offset + size)})
-        frames.append(Frame(offset, source, batch, offset + size + 100 if gap else None))
+        frames.append(Frame(offset, source, batch, offset + size + 100 if gap or not size else None))
         offset = frames[-1].end
     parts = list(pieces(frames, rows))
     whole = [joined(part) for part in parts]
     assert [n for frame in whole for n in frame.batch["n"].to_pylist()] == [n for frame in frames for n in frame.batch["n"].to_pylist()]
-    assert all(1 <= frame.batch.num_rows <= rows for frame in whole)
+    assert all(frame.batch.num_rows <= rows for frame in whole)
+    assert all(before.end <= after.offset for before, after in itertools.pairwise(whole))
     assert all(n == frame.offset + row for frame in whole for row, n in enumerate(frame.batch["n"].to_pylist()))
     assert {frame.end for frame in frames} <= {frame.end for part in parts for frame in part}
     assert all(frame.source == part[0].source for part, whole_ in zip(parts, whole, strict=True) for frame in [*part, whole_])

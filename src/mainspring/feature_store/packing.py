@@ -218,7 +218,7 @@ def _of_share(plan: ViewPlan, batch: pa.RecordBatch, number: int, shards: int) -
     if not plan.view.columns:
         return batch if shard_of(pack_key(()), shards) == number else batch.slice(0, 0)
     keys = zip(*(batch.column(name).to_pylist() for name in plan.view.columns), strict=True)
-    return batch.filter(pa.array([shard_of(_encode(key), shards) == number for key in keys], pa.bool_()))
+    return batch.filter(pa.array([shard_of(pack_key(key), shards) == number for key in keys], pa.bool_()))
 
 
 def _fits(found: pa.DataType, type_: Type) -> bool:
