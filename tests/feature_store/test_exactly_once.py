@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import mainspring as ms
-from mainspring.clock import DAY, HOUR, MINUTE
+from mainspring.clock import DAY, HOUR, MINUTE, SECOND, SystemClock
 from mainspring.columns import to_values
 from mainspring.feature_store.offline import AS_OF, OfflineStore
 from mainspring.feature_store.online import OnlineStore
+from mainspring.feature_store.workers import Job, Workers
 from mainspring.storage.event_log import EventLog
-from mainspring.storage.stores import open_key_value
+from mainspring.storage.log import Log
+from mainspring.storage.stores import open_key_value, open_log
 
 SPAN, FRAME = 4 * DAY, 2_500
 events = ms.Source(
@@ -42,7 +46,7 @@ lists = [feature.name for feature in features if feature.name.startswith("key__x
 system = ms.System("stream", "?", asked, features, ms.Label(events, "x", on="id", matures_after="1d"), ms.LightGBM(ignore=lists))
 
 
-def make(folder: Path, count: int, keys: int) -> None:
+def make(folder: Path, log: Log, count: int, keys: int) -> None:
     """Events in order of when they were known: 5 % of them up to twelve hours late, 1 % sent again within the hour."""
     rng = np.random.default_rng(0)
     at = rng.integers(0, SPAN, count)
@@ -57,7 +61,6 @@ def make(folder: Path, count: int, keys: int) -> None:
     for name, source in (("_event_id", "id"), ("_event_time", "at"), ("_known_time", "known")):
         table = table.append_column(name, table.column(source))
     pq.write_table(table, folder / "events.parquet")
-    log = EventLog(folder / "log", fsync=False)
     for batch in table.to_batches(max_chunksize=FRAME):
         log.append("events", batch)
 
@@ -71,7 +74,7 @@ def stream(folder: Path) -> None:
     ("count", "keys", "kills"), [(60_000, 300, 3), pytest.param(1_000_000, 2_000, 20, marks=pytest.mark.long)], ids=["short", "long"]
 )
 def test_a_stream_killed_anywhere_ends_where_the_offline_store_does(tmp_path: Path, count: int, keys: int, kills: int) -> None:
-    make(tmp_path, count, keys)
+    make(tmp_path, EventLog(tmp_path / "log", fsync=False), count, keys)
     dice, killed = random.Random(1), 0
     for _ in range(kills):
         child = subprocess.Popen([sys.executable, __file__, str(tmp_path)])
@@ -80,17 +83,47 @@ def test_a_stream_killed_anywhere_ends_where_the_offline_store_does(tmp_path: Pa
         killed += child.wait() == -signal.SIGKILL
     stream(tmp_path)
     assert killed >= 1
+    with closing(open_key_value(f"lmdb:{tmp_path}/online")) as store:
+        online = OnlineStore(system, store)
+        assert online.offset == EventLog(tmp_path / "log").end == count + count // 100
+        assert_same(tmp_path, online, keys)
+
+
+def assert_same(folder: Path, online: OnlineStore, keys: int) -> None:
+    """Every key's answers online are those of the offline store."""
     end = SPAN - MINUTE
     questions = pa.table({"id": np.arange(keys), "asked_at": np.full(keys, end), "key": np.arange(keys), AS_OF: np.full(keys, end)})
-    built = OfflineStore(system, lambda _: [str(tmp_path / "events.parquet")]).features(questions)
-    store = open_key_value(f"lmdb:{tmp_path}/online")
-    online = OnlineStore(system, store)
-    assert online.offset == EventLog(tmp_path / "log").end == count + count // 100
-    served = [online.read({"key": key}, end).values for key in range(keys)]
-    store.close()
-    for number, name in enumerate(online.names):
-        offline: list[Any] = to_values(built[name])
-        assert [row[number] for row in served] == offline, name
+    built = OfflineStore(system, lambda _: [str(folder / "events.parquet")]).features(questions)
+    served = online.read_many({"key": range(keys)}, [end] * keys).values
+    for name in online.names:
+        assert to_values(served[name]) == to_values(built[name]), name
+
+
+@pytest.mark.parametrize(
+    ("count", "keys", "kills"), [(60_000, 300, 3), pytest.param(500_000, 2_000, 20, marks=pytest.mark.long)], ids=["short", "long"]
+)
+def test_workers_killed_anywhere_end_where_the_offline_store_does(
+    tmp_path: Path, redis_url: str, count: int, keys: int, kills: int
+) -> None:
+    name, dice, killed = os.urandom(4).hex(), random.Random(1), 0
+    job = Job(system.to_json(), f"{redis_url}#{name}", f"{redis_url}?shards=2#{name}", tmp_path / "dead", rows=500, poll_seconds=0.01)
+    with closing(open_log(job.log)) as log:
+        make(tmp_path, log, count, keys)
+    with Workers(job, SystemClock(), longest_wait_us=SECOND // 2) as workers:
+        next_kill = time.monotonic() + 2.0
+        while any(state.progress.lag != 0 for state in workers.watch()):
+            busy = [state.pid for state in workers.states if state.pid is not None and state.progress.lag != 0]
+            if busy and killed < kills and time.monotonic() > next_kill:
+                os.kill(dice.choice(busy), signal.SIGKILL)
+                killed += 1
+                next_kill = time.monotonic() + dice.uniform(0.6, 1.6)
+            time.sleep(0.02)
+        restarts = sum(state.restarts for state in workers.states)
+    assert restarts == killed >= 1
+    with closing(open_key_value(job.online)) as store:
+        online = OnlineStore(system, store)
+        assert [share.offset for share in online.writers] == [count + count // 100] * 2
+        assert_same(tmp_path, online, keys)
 
 
 if __name__ == "__main__":

@@ -166,8 +166,9 @@ def test_answers_become_parquet(finished: Workspace) -> None:
     assert rows == len(PredictionLog(finished.predictions).read()[0])
 
 
-def test_the_online_store_may_be_a_server(redis_url: str, tmp_path: Path) -> None:
-    Workspace(tmp_path).keep_online_at(redis_url)
+def test_the_online_store_in_shards_and_the_event_log_may_be_on_a_server(redis_url: str, tmp_path: Path) -> None:
+    Workspace(tmp_path).keep_online_at(f"{redis_url}?shards=2")
+    Workspace(tmp_path).keep_events_at(f"{redis_url}#{tmp_path}")
     run = small_run(tmp_path, 1)
     run.execute()
     run.close()
@@ -176,6 +177,7 @@ def test_the_online_store_may_be_a_server(redis_url: str, tmp_path: Path) -> Non
     assert report.skew[2] == 0
     assert dict(report.answered_by) == {"model": report.requests}
     assert not Workspace(tmp_path).online.exists()
+    assert not Workspace(tmp_path).events.exists()
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -12,6 +12,7 @@ import click
 
 from mainspring import __version__
 from mainspring.cli.features import features
+from mainspring.cli.streaming import dead_letters, stream
 from mainspring.errors import MainspringError
 
 
@@ -58,6 +59,9 @@ def main() -> None:
 )
 @click.option("--since", default=None, help="Leave out history before this date (ISO 8601, UTC).")
 @click.option("--until", default=None, help="Replay up to this date (ISO 8601, UTC) instead of the recording's own end.")
+@click.option(
+    "--log", default=None, help="Address of an empty event log: redis://HOST:PORT/DB#STREAM, kafka://HOST:PORT/TOPIC; a folder without it."
+)
 @click.option("--online", default=None, help="Address of the online store: redis://HOST:PORT/DATABASE; embedded without it.")
 @click.option("--keep-serving", is_flag=True, help="Leave the service up at the end, on --port.")
 @click.option("--port", default=8000, show_default=True, help="Port for --keep-serving.")
@@ -71,6 +75,7 @@ def run(
     workspace: Path | None,
     since: str | None,
     until: str | None,
+    log: str | None,
     online: str | None,
     keep_serving: bool,
     port: int,
@@ -95,6 +100,7 @@ def run(
         workspace,
         since=None if since is None else _instant(since),
         until=None if until is None else _instant(until),
+        log=log,
         online=online,
         keep_serving=keep_serving,
         port=port,
@@ -135,7 +141,8 @@ def draw(system: str, form: str, output: Path | None) -> None:
 @click.argument("system")
 @workspace_option
 @click.option("--port", default=8000, show_default=True, help="Port on 127.0.0.1; 0 for a free one.")
-def serve(system: str, workspace: Path | None, port: int) -> None:
+@click.option("--no-stream", is_flag=True, help="Leave the online store to `mainspring features stream`.")
+def serve(system: str, workspace: Path | None, port: int, no_stream: bool) -> None:
     """Serve a system's live version over HTTP, from the workspace of a run.
 
     \b
@@ -145,7 +152,7 @@ def serve(system: str, workspace: Path | None, port: int) -> None:
     from mainspring.cli.running import serve_workspace
     from mainspring.cli.systems import newest_workspace
 
-    serve_workspace(workspace or newest_workspace(system), port)
+    serve_workspace(workspace or newest_workspace(system), port, stream=not no_stream)
 
 
 @main.command()
@@ -249,6 +256,8 @@ def _instant(text: str) -> int:
 
 
 main.add_command(features)
+features.add_command(stream)
+features.add_command(dead_letters)
 
 
 @main.command()

@@ -19,7 +19,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 @click.group()
 def features() -> None:
-    """The catalog: what each feature is, where it comes from, who uses it.
+    """The catalog: what each feature is, where it comes from, who uses it. The stream that keeps their online store.
 
     \b
     Example:
@@ -28,6 +28,8 @@ def features() -> None:
       mainspring features lineage eta destination_air
       mainspring features search eta "delay aircraft"
       mainspring features breaks eta
+      mainspring features stream eta --workers 2
+      mainspring features dead-letters list eta
     """
 
 

@@ -25,6 +25,7 @@ def run_system(
     *,
     since: int | None,
     until: int | None,
+    log: str | None,
     online: str | None,
     keep_serving: bool,
     port: int,
@@ -47,6 +48,8 @@ def run_system(
         system = package.system
         recording = package.load(chosen, data).within([system.request, *system.sources], since, until)
         bars.step("load recording", 1, 1)
+        if log is not None:
+            Workspace(folder).keep_events_at(log)
         if online is not None:
             Workspace(folder).keep_online_at(online)
         run = Run(system, recording, Workspace(folder), bars, drill=drill, threads=threads)
@@ -91,11 +94,11 @@ def show(report: Report, *, as_json: bool) -> None:
         print_report(report, Console(width=None if sys.stdout.isatty() else 120))
 
 
-def serve_workspace(folder: Path, port: int) -> None:
-    """Serve until interrupted."""
+def serve_workspace(folder: Path, port: int, *, stream: bool = True) -> None:
+    """Serve until interrupted; with ``stream`` the server also keeps the online store up with the event log."""
     from mainspring.loop.server_process import ServerProcess
 
-    with ServerProcess(folder, port=port) as server:
+    with ServerProcess(folder, port=port, stream=stream) as server:
         click.echo(f"Serving {folder} on {server.url}  docs: {server.url}/docs  stop: Ctrl-C")
         try:
             server.wait()

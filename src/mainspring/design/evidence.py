@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +32,8 @@ from mainspring.monitoring.labels import match
 from mainspring.schema import EVENT_TIME
 from mainspring.serving.versions import load_system
 from mainspring.spec import RecentRatio, System
-from mainspring.storage.event_log import EventLog
 from mainspring.storage.prediction_log import PredictionLog
+from mainspring.storage.stores import open_log
 from mainspring.storage.tables import Tables
 from mainspring.storage.workspace import Workspace
 from mainspring.training.train import FittedBaseline, load_baselines
@@ -95,9 +96,9 @@ def build_report(workspace: Workspace, declared: System | None = None) -> tuple[
 
 def _collect(workspace: Workspace, registry: Registry, declared: System | None) -> _Evidence:
     system = load_system(registry)
-    log = EventLog(workspace.events)
     tables = Tables(workspace.tables)
-    tables.catch_up(log)
+    with closing(open_log(workspace.events_url)) as log:
+        tables.catch_up(log)
     predictions, _ = PredictionLog(workspace.predictions).read()
     if not len(predictions):
         raise StorageError(f"{workspace.path} has answered no request yet. Let the run go on: mainspring run {system.name}")
@@ -346,9 +347,9 @@ def _groups(evidence: _Evidence, by: Sequence[str]) -> list[Group]:
 
 def _drift(evidence: _Evidence) -> dict[str, Series]:
     """The drift monitor's readings, had again from the prediction log: monitors are derived state."""
-    log = EventLog(evidence.workspace.events)
-    observer = Observer(evidence.system, PredictionLog(evidence.workspace.predictions), log, _first(evidence.predictions))
-    observer.refresh()
+    with closing(open_log(evidence.workspace.events_url)) as log:
+        observer = Observer(evidence.system, PredictionLog(evidence.workspace.predictions), log, _first(evidence.predictions))
+        observer.refresh()
     watch = Watch(evidence.system, 1.0)
     drift: dict[str, list[tuple[int, float, float | None]]] = {}
     first, last = _first(evidence.predictions), int(pc.max(evidence.predictions.column("as_of")).as_py())
@@ -369,7 +370,7 @@ def _places(evidence: _Evidence) -> list[tuple[str, str]]:
     space = evidence.workspace
     return [
         ("report", str(space.report / "report.html")),
-        ("event log", str(space.events)),
+        ("event log", space.events_url.removeprefix("file:").rsplit("@", 1)[-1]),
         ("prediction log", str(space.predictions)),
         ("registry", str(space.registry)),
         ("quarantine", str(space.quarantine) if space.quarantine.exists() else "nothing was quarantined"),

@@ -18,6 +18,7 @@ from mainspring.columns import Array, from_arrow
 from mainspring.feature_engineering.facts import ViewPlan
 from mainspring.feature_store.packing import CHECKSUM, FORMAT, LATE, Added, RowFormat, pack_key
 from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME, Type
+from mainspring.storage.sharded import shard_of
 
 Longs = npt.NDArray[np.int64]
 _MANY = 32
@@ -26,11 +27,16 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Incoming:
-    """The facts of a batch per key; those with a null key belong to no one. ``keys`` are packed keys, in no order."""
+    """The facts of a batch per key, or of those keys that fall to shard ``i`` of ``n``; facts with a null key belong to no one.
 
-    def __init__(self, plan: ViewPlan, form: RowFormat, batch: pa.RecordBatch) -> None:
+    ``keys`` are packed keys, in no order.
+    """
+
+    def __init__(self, plan: ViewPlan, form: RowFormat, batch: pa.RecordBatch, share: tuple[int, int] | None = None) -> None:
         self._plan, self._form = plan, form
         self.keys, codes = _keys(plan, batch)
+        if share is not None:
+            self.keys, codes = _of_share(self.keys, codes, *share)
         times, known = (batch.column(name).to_numpy() for name in (EVENT_TIME, KNOWN_TIME))
         order = np.lexsort((times, codes))
         order = order[np.searchsorted(codes[order], 0) :]
@@ -132,6 +138,13 @@ def _keys(plan: ViewPlan, batch: pa.RecordBatch) -> tuple[list[bytes], Longs]:
         codes = codes - nulls
         keys = [(*keys[one // len(values)], values[one % len(values)]) for one in found[nulls:].tolist()]
     return [pack_key(key) for key in keys], codes
+
+
+def _of_share(keys: list[bytes], codes: Longs, number: int, shards: int) -> tuple[list[bytes], Longs]:
+    own = [i for i, key in enumerate(keys) if shard_of(key, shards) == number]
+    places = np.full(len(keys) + 1, -1)
+    places[own] = np.arange(len(own))
+    return [keys[i] for i in own], places[codes]
 
 
 def _texts(plan: ViewPlan, batch: pa.RecordBatch) -> list[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,15 +14,13 @@ import pyarrow as pa
 from mainspring.columns import Array, to_array
 from mainspring.errors import StorageError
 from mainspring.feature_store.online_view import OnlineView
+from mainspring.feature_store.online_writer import OnlineWriter
 from mainspring.schema import Status, Type
 from mainspring.spec import System, View
-from mainspring.storage.event_log import EventLog, Frame
-from mainspring.storage.key_value import KeyValue, KeyValueTransaction
+from mainspring.storage.key_value import KeyValue
+from mainspring.storage.log import Frame, Log
+from mainspring.storage.sharded import ShardedKeyValue
 
-_OFFSET = b"\x00offset:"
-_STREAM = b"\x00stream:"
-_ALL = 2**63 - 1
-_MOST_ROWS = 65_536
 _log = logging.getLogger(__name__)
 
 
@@ -46,22 +44,24 @@ class OnlineStore:
 
     The store is derived state: `apply` folds frames of the event log into it and moves the views' offsets in the same
     transaction, so that every event counts exactly once whatever is killed when, and by however many processes it runs. A view
-    that is new, or declared otherwise, begins at the start of the log, while the others go on.
+    that is new, or declared otherwise, begins at the start of the log, while the others go on. ``writers`` write it: one, or over
+    a store in shards one a shard, each with offsets of its own, in as many processes.
     """
 
     def __init__(self, system: System, store: KeyValue) -> None:
         self._store = store
         self._views = [OnlineView(view, aggregates) for view, aggregates in system.views.items()]
+        shards = store.shards if isinstance(store, ShardedKeyValue) else ()
+        shares = [OnlineWriter(self._views, shard, (number, len(shards))) for number, shard in enumerate(shards)]
+        self.writers = tuple(shares or [OnlineWriter(self._views, store)])
         aggregates = [aggregate for online in self._views for aggregate in online.plan.aggregates]
         self.names = tuple(aggregate.name for aggregate in aggregates)
         self._types = [aggregate.type for aggregate in aggregates]
-        self._offset_keys = [_OFFSET + online.prefix for online in self._views]
 
     @property
     def offset(self) -> int:
         """How much of the event log has been applied to every view: the number of the first event that has not."""
-        held = self._store.get_many(self._offset_keys)
-        return min((int.from_bytes(one or b"", "little") for one in held), default=_ALL)
+        return min(writer.offset for writer in self.writers)
 
     def read(self, request: Mapping[str, Any], as_of: int, deadline_us: int | None = None) -> Served:
         """Every aggregate for one request, as known at ``as_of``.
@@ -98,18 +98,47 @@ class OnlineStore:
         columns = [column for values, _ in answers for column in values]
         return self._served(columns, np.concatenate([np.empty((n, 0), np.uint8), *(statuses for _, statuses in answers)], axis=1))
 
-    def apply(self, log: EventLog, until: int | None = None, progress: Callable[[int, int], None] | None = None) -> int:
+    def apply(self, log: Log, until: int | None = None, progress: Callable[[int, int], None] | None = None) -> int:
         """Fold what the event log holds beyond the store's offset, up to ``until``; returns the new offset.
 
-        Frames are applied some ten thousand events to a transaction, after each of which ``progress`` gets the numbers of events
-        applied and to apply. Safe to run in several processes at once, and to be killed at any point.
+        Frames are applied some ten thousand events to a transaction, after each of which ``progress`` gets how much has been
+        applied, and how much is to be, in numbers of the log. Safe to run in several processes at once, and to be killed at any
+        point.
+
+        Raises:
+            DataError: a frame does not fit the declaration; those before it are applied.
         """
-        start, end = self.offset, log.end if until is None else min(until, log.end)
-        for frames in _bundles(log.read(start, end)) if self._views and start < end else ():
-            self._apply(frames)
-            if progress is not None:
-                progress(frames[-1].end - start, end - start)
+        for writer in self.writers:
+            writer.apply(log, until, progress)
         return self.offset
+
+    def apply_frames(self, frames: Sequence[Frame]) -> None:
+        """See `OnlineWriter.apply_frames`."""
+        for writer in self.writers:
+            writer.apply_frames(frames)
+
+    def skip(self, frame: Frame) -> None:
+        """See `OnlineWriter.skip`."""
+        for writer in self.writers:
+            writer.skip(frame)
+
+    def apply_skipped(self, frame: Frame) -> None:
+        """See `OnlineWriter.apply_skipped`."""
+        for writer in self.writers:
+            writer.apply_skipped(frame)
+
+    def apply_batch(self, stream: str, number: int, source: str, batch: pa.RecordBatch, origin: str = "") -> bool:
+        """Fold micro-batch ``number`` (0, 1, 2, ...) of a stream that brings events of ``source``; False where it was folded before.
+
+        Every view counts the batches of every stream in the transaction that folds them, so that a batch that comes again
+        changes nothing. ``origin`` names what gave the numbers, such as a checkpoint.
+
+        Raises:
+            DataError: the batch does not fit the declaration; nothing was folded.
+            StorageError: batches before it are missing in a view, or the numbers come from another origin; nothing was folded.
+        """
+        folded = [writer.apply_batch(stream, number, source, batch, origin) for writer in self.writers]
+        return any(folded)
 
     def _get(self, keys: list[bytes], deadline_us: int | None) -> list[bytes | None] | None:
         """The rows of keys; None where the store failed or was late."""
@@ -123,71 +152,6 @@ class OnlineStore:
 
     def _served(self, columns: Iterable[Array], statuses: npt.NDArray[np.uint8]) -> ServedMany:
         return ServedMany(dict(zip(self.names, columns, strict=True)), statuses)
-
-    def _apply(self, frames: Sequence[Frame]) -> None:
-        end = frames[-1].end
-        with self._store.transaction() as transaction:
-            offsets = [int.from_bytes(held or b"", "little") for held in transaction.get_many(self._offset_keys)]
-            behind = [(online, key, at) for online, key, at in zip(self._views, self._offset_keys, offsets, strict=True) if at < end]
-            for online, offset_key, offset in behind:
-                source = online.plan.view.source.name
-                beyond = [frame for frame in frames if frame.source == source and frame.end > offset]
-                _insert(transaction, online, [frame.batch.slice(max(0, offset - frame.offset)) for frame in beyond])
-                transaction.put(offset_key, end.to_bytes(8, "little"))
-
-    def apply_batch(self, stream: str, number: int, source: str, batch: pa.RecordBatch, origin: str = "") -> bool:
-        """Fold micro-batch ``number`` (0, 1, 2, ...) of a stream that brings events of ``source``; False where it was folded before.
-
-        Every view counts the batches of every stream in the transaction that folds them, so that a batch that comes again
-        changes nothing. ``origin`` names what gave the numbers, such as a checkpoint.
-
-        Raises:
-            StorageError: batches before it are missing in a view, or the numbers come from another origin; nothing was folded.
-        """
-        views = [online for online in self._views if online.plan.view.source.name == source]
-        keys = [_STREAM + online.prefix + stream.encode() for online in views]
-        with self._store.transaction() as transaction:
-            counts = zip(views, keys, transaction.get_many(keys), strict=True)
-            behind = [(online, key) for online, key, held in counts if _is_next(online, stream, held, number, origin)]
-            for online, key in behind:
-                _insert(transaction, online, [batch])
-                transaction.put(key, (number + 1).to_bytes(8, "little") + origin.encode())
-        return bool(behind)
-
-
-def _insert(transaction: KeyValueTransaction, online: OnlineView, batches: Sequence[pa.RecordBatch]) -> None:
-    """Put the facts of the batches into the rows of their keys."""
-    filled = [batch for batch in batches if batch.num_rows]
-    if filled:
-        facts = online.incoming(filled)
-        keys = [online.prefix + key for key in facts.keys]
-        transaction.put_many(keys, facts.rows(transaction.get_many(keys)))
-
-
-def _is_next(online: OnlineView, stream: str, held: bytes | None, number: int, origin: str) -> bool:
-    """Whether a view that holds this count must fold the batch now."""
-    expected = int.from_bytes((held or b"")[:8], "little")
-    if number > expected or (held is not None and held[8:] != origin.encode()):
-        why = f"batch {expected} of it is due, not {number}" if number > expected else "its batches are numbered anew"
-        raise StorageError(
-            f"View '{online.plan.view.name}', stream '{stream}': {why}. What the view lacks, the stream must bring again: "
-            "empty the online store, and start the stream from its beginning without a checkpoint."
-        )
-    return number == expected
-
-
-def _bundles(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
-    """Frames by the transaction."""
-    bundle: list[Frame] = []
-    rows = 0
-    for frame in frames:
-        bundle.append(frame)
-        rows += frame.batch.num_rows
-        if rows >= _MOST_ROWS:
-            yield bundle
-            bundle, rows = [], 0
-    if bundle:
-        yield bundle
 
 
 def as_columns(values: Sequence[Any], types: Sequence[Type]) -> list[Array]:

@@ -12,12 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mainspring.columns import Array, to_array, to_values
-from mainspring.errors import StorageError
+from mainspring.errors import DataError, StorageError
 from mainspring.feature_engineering.facts import ViewPlan
 from mainspring.feature_store.batch import Batch
 from mainspring.feature_store.incoming import Incoming
 from mainspring.feature_store.packing import FORMAT, RowFormat, pack_key
-from mainspring.schema import ENVELOPE, Status, arrow_type
+from mainspring.schema import ENVELOPE, EVENT_ID, EVENT_TIME, KNOWN_TIME, Status, Type, arrow_type
 from mainspring.spec import Aggregate, View
 
 Answer = tuple[Any, Status]
@@ -78,15 +78,44 @@ class OnlineView:
             columns.append(to_array(values, aggregate.type))
         return columns, statuses
 
-    def incoming(self, batches: Sequence[pa.RecordBatch]) -> Incoming:
-        """The facts of batches of the view's source; a column that a batch lacks is null in it."""
+    def check(self, batch: pa.RecordBatch) -> None:
+        """Hold the columns that `incoming` reads to their declared types; whole numbers may stand for floats, nulls for anything.
+
+        Raises:
+            DataError: a column has another type, one that is not nullable is not there, or an event time is null.
+        """
+        view = self.plan.view
+        envelope = {EVENT_TIME: Type.INSTANT, KNOWN_TIME: Type.INSTANT, EVENT_ID: view.source.columns[view.source.event_id].type}
+        for name, type_ in (envelope | self._types).items():
+            at = batch.schema.get_field_index(name)
+            if at < 0 and (name in envelope or not view.source.columns[name].nullable):
+                raise DataError(f"View '{view.name}' reads column '{name}', which is not there.")
+            if at >= 0 and not _fits(batch.schema.types[at], type_):
+                raise DataError(f"View '{view.name}' reads column '{name}' as {type_}, it is {batch.schema.types[at]}.")
+        if batch.column(EVENT_TIME).null_count:
+            raise DataError(f"View '{view.name}': an event time is null.")
+
+    def incoming(self, batches: Sequence[pa.RecordBatch], share: tuple[int, int] | None = None) -> Incoming:
+        """The facts of batches of the view's source, or those that fall to shard ``i`` of ``n``; a column that is not there is null."""
         names = [*ENVELOPE, *self._types]
         tables = [pa.Table.from_batches([batch.select([name for name in names if name in batch.schema.names])]) for batch in batches]
         table = tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
         for name, type_ in self._types.items():
             if name not in table.column_names:
                 table = table.append_column(name, pa.nulls(len(table), arrow_type(type_)))
-        return Incoming(self.plan, self.form, table.combine_chunks().to_batches()[0])
+        return Incoming(self.plan, self.form, table.combine_chunks().to_batches()[0], share)
+
+
+def _fits(found: pa.DataType, type_: Type) -> bool:
+    if pa.types.is_null(found):
+        return True
+    if pa.types.is_dictionary(found):
+        return _fits(found.value_type, type_)
+    if type_ in (Type.INT, Type.INSTANT):
+        return bool(pa.types.is_integer(found))
+    if type_ == Type.FLOAT:
+        return bool(pa.types.is_floating(found) or pa.types.is_integer(found))
+    return bool(pa.types.is_boolean(found) if type_ == Type.BOOL else pa.types.is_string(found) or pa.types.is_large_string(found))
 
 
 def _attribute(value: Any, event_time: int, as_of: int, max_age: int | None) -> Answer:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mainspring.clock import SystemClock
-from mainspring.errors import MainspringError
+from mainspring.feature_store.dead_letters import DeadLetters
 from mainspring.feature_store.online import OnlineStore
+from mainspring.feature_store.stream import Stream
 from mainspring.gateway.split import assign
 from mainspring.ingestion import Ingestor, Quarantine
 from mainspring.model_registry.registry import Registry
@@ -19,21 +19,18 @@ from mainspring.serving.features import feature_schema
 from mainspring.serving.service import PredictionService
 from mainspring.serving.versions import load_system
 from mainspring.spec.aggregate import Value
-from mainspring.storage.event_log import EventLog
+from mainspring.storage.log import Log
 from mainspring.storage.prediction_log import PredictionColumns, PredictionWriter
-from mainspring.storage.stores import open_key_value
+from mainspring.storage.stores import open_key_value, open_log
 from mainspring.storage.workspace import Workspace
 
-_log = logging.getLogger(__name__)
-POLL_SECONDS = 0.05
-MOST_SECONDS = 2.0
 SEGMENT_ROWS = 5_000
 
 
 class Backend:
     """One System's live versions over the records of a workspace."""
 
-    def __init__(self, service: PredictionService, log: EventLog, ingestor: Ingestor) -> None:
+    def __init__(self, service: PredictionService, log: Log, ingestor: Ingestor) -> None:
         self.system = service.system
         self._service = service
         self._log = log
@@ -71,36 +68,26 @@ def opened(workspace: Workspace, *, stream: bool) -> Iterator[Backend]:
     """
     registry = Registry(workspace.registry)
     system = load_system(registry)
-    log = EventLog(workspace.events)
+    log = open_log(workspace.events_url)
     store = open_key_value(workspace.online_url, read_timeout_us=system.policy.feature_deadline_us)
     online = OnlineStore(system, store)
     columns = PredictionColumns(system.request.columns, feature_schema(system))
     writer = PredictionWriter(workspace.predictions, columns, rotate_rows=SEGMENT_ROWS)
     sources = {source.name: source for source in (system.request, *system.sources)}
     ingestor = Ingestor(log, sources, Quarantine(workspace.quarantine))
-    stop = threading.Event()
-    consumer = threading.Thread(target=_consume, args=(online, log, stop), daemon=True)
+    stop, clock = threading.Event(), SystemClock()
+    following = Stream(online, log, DeadLetters(workspace.dead_letters), clock)
+    consumer = threading.Thread(target=following.run, args=(stop,), daemon=True)
     try:
         if stream:
-            online.apply(log)
+            following.step()
             consumer.start()
-        yield Backend(PredictionService(system, registry, online, writer, SystemClock()), log, ingestor)
+        yield Backend(PredictionService(system, registry, online, writer, clock), log, ingestor)
     finally:
         stop.set()
         if consumer.is_alive():
             consumer.join()
         writer.close()
         store.close()
+        log.close()
         registry.close()
-
-
-def _consume(online: OnlineStore, log: EventLog, stop: threading.Event) -> None:
-    wait = POLL_SECONDS
-    while not stop.wait(wait):
-        try:
-            if online.offset < log.end:
-                online.apply(log)
-            wait = POLL_SECONDS
-        except MainspringError as error:
-            wait = min(wait * 2, MOST_SECONDS)
-            _log.warning("The consumer of the event log failed and tries again in %.1f s: %s", wait, error)

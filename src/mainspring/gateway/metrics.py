@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from mainspring.feature_store.workers import WorkerState
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -58,6 +63,58 @@ class Metrics:
                 yield _sample(f"{_LATENCY}_bucket", {"route": route, "le": str(bound)}, total)
             yield _sample(f"{_LATENCY}_sum", {"route": route}, self._seconds[route])
             yield _sample(f"{_LATENCY}_count", {"route": route}, total)
+
+
+def stream_text(states: Sequence[WorkerState], now: int) -> str:
+    """The workers of a stream as a scrape, at the instant ``now``; what is not known yet is left out."""
+    done = [state.progress for state in states]
+    fresh = [one.freshness_us(now) for one in done]
+    rows: list[tuple[str, str, str, Sequence[float | None]]] = [
+        ("events_total", "counter", "Events of the log that a worker has passed.", [one.events for one in done]),
+        ("transactions_total", "counter", "Transactions on the online store.", [one.transactions for one in done]),
+        (
+            "dead_letters_total",
+            "counter",
+            "Frames that did not fit the declaration and were set aside.",
+            [one.dead_letters for one in done],
+        ),
+        ("failures_total", "counter", "Times the log or the store failed and was tried again.", [one.failures for one in done]),
+        ("restarts_total", "counter", "Times a worker died and was started again.", [state.restarts for state in states]),
+        ("lag", "gauge", "Events of the log, on Kafka messages, that a worker has yet to pass.", [one.lag for one in done]),
+        ("freshness_seconds", "gauge", "Age of the newest known time applied.", [None if age is None else age / 1e6 for age in fresh]),
+    ]
+    lines: list[str] = []
+    for name, kind, text, values in rows:
+        lines += _head(f"mainspring_stream_{name}", kind, text)
+        numbered = ((str(state.number), value) for state, value in zip(states, values, strict=True))
+        lines += [_sample(f"mainspring_stream_{name}", {"worker": number}, value) for number, value in numbered if value is not None]
+    return "\n".join([*lines, ""])
+
+
+@contextmanager
+def scraped(port: int, text: Callable[[], str]) -> Iterator[int]:
+    """Answer ``GET /metrics`` on ``port`` of 127.0.0.1, 0 for a free one, while the context lasts; gives the port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = text().encode() if self.path == "/metrics" else b""
+            self.send_response(200 if body else 404)
+            self.send_header("Content-Type", CONTENT_TYPE)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def _head(name: str, kind: str, text: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from mainspring.errors import DataError, did_you_mean
 from mainspring.ingestion.contract import Checked, Contract
@@ -16,20 +16,9 @@ from mainspring.spec import Source
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from mainspring.storage.log import Log
+
 BATCH_ROWS = 100_000
-
-
-class Log(Protocol):
-    """The event log as far as ingestion knows it."""
-
-    @property
-    def end(self) -> int:
-        """The number that the next event will get."""
-        ...
-
-    def append(self, source: str, batch: pa.RecordBatch) -> int:
-        """Append a batch durably; the number of its first event."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

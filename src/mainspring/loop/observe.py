@@ -13,14 +13,14 @@ from mainspring.monitoring.reading import Reading
 from mainspring.monitoring.windows import feature_arrays
 from mainspring.schema import ENVELOPE, KNOWN_TIME
 from mainspring.spec import System
-from mainspring.storage.event_log import EventLog
+from mainspring.storage.log import Log
 from mainspring.storage.prediction_log import PredictionLog
 
 
 class Observer:
     """Predictions of one System with their labels, kept up to date from the prediction log and the event log."""
 
-    def __init__(self, system: System, predictions: PredictionLog, log: EventLog, since: int) -> None:
+    def __init__(self, system: System, predictions: PredictionLog, log: Log, since: int) -> None:
         """``since`` is an instant: labels known before it are left out."""
         self._system = system
         self._predictions = predictions

@@ -24,7 +24,7 @@ from mainspring.ingestion.ingest import Ingestor
 from mainspring.loop.client import Answered, Client
 from mainspring.schema import EVENT_ID, Type
 from mainspring.spec import Source
-from mainspring.storage.event_log import EventLog
+from mainspring.storage.log import Log
 
 CHUNK = HOUR
 EXPLAIN_EVERY = 50
@@ -46,7 +46,7 @@ class Feed:
                 yield name, self._tables[name].slice(first, last - first)
 
 
-def logged_ids(log: EventLog) -> dict[str, pa.Array]:
+def logged_ids(log: Log) -> dict[str, pa.Array]:
     """Per source, the ids of the events in the log."""
     ids: dict[str, list[pa.Array]] = {}
     for frame in log.read():
@@ -63,15 +63,7 @@ class Replayer:
     """Plays events and requests against a running gateway."""
 
     def __init__(
-        self,
-        request: Source,
-        path: str,
-        events: Feed,
-        requests: Feed,
-        ingestor: Ingestor,
-        log: EventLog,
-        online: OnlineStore,
-        client: Client,
+        self, request: Source, path: str, events: Feed, requests: Feed, ingestor: Ingestor, log: Log, online: OnlineStore, client: Client
     ) -> None:
         self._request = request
         self._path = path

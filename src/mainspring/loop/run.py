@@ -32,10 +32,10 @@ from mainspring.model_registry.deployment import Decision
 from mainspring.model_registry.registry import Registry
 from mainspring.monitoring.reading import Reading
 from mainspring.spec import System
-from mainspring.storage.event_log import EventLog
 from mainspring.storage.key_value import KeyValue
+from mainspring.storage.log import Log
 from mainspring.storage.prediction_log import PredictionLog
-from mainspring.storage.stores import open_key_value
+from mainspring.storage.stores import open_key_value, open_log
 from mainspring.storage.tables import Tables
 from mainspring.storage.workspace import Workspace
 from mainspring.training.dataset import Dataset, DatasetBuilder
@@ -62,7 +62,7 @@ class Run:
     drill: bool = True
     threads: int = 2
     registry: Registry = field(init=False)
-    log: EventLog = field(init=False)
+    log: Log = field(init=False)
     online: OnlineStore = field(init=False)
     tables: Tables = field(init=False)
     retrainer: Retrainer = field(init=False)
@@ -74,7 +74,7 @@ class Run:
         self.workspace.path.mkdir(parents=True, exist_ok=True)
         self.workspace.report.mkdir(exist_ok=True)
         self.registry = Registry(self.workspace.registry)
-        self.log = EventLog(self.workspace.events)
+        self.log = open_log(self.workspace.events_url)
         self._store = open_key_value(self.workspace.online_url)
         self.online = OnlineStore(self.system, self._store)
         self.tables = Tables(self.workspace.tables)
@@ -95,6 +95,7 @@ class Run:
 
     def close(self) -> None:
         """Close the records."""
+        self.log.close()
         self._store.close()
         self.registry.close()
 
@@ -123,7 +124,7 @@ class Run:
                 self.progress.step("ingest history", number, len(parts), f"{len(rows):,} {source}")
                 ingestor.ingest(source, rows, at=until)
             self.progress.step("ingest history", len(parts), len(parts))
-            self._decide("history_ingested", reason=f"{self.log.end:,} events in the log")
+            self._decide("history_ingested", reason=f"the event log goes up to {self.log.end:,}")
         self.progress.step("materialise online store", 0, 1)
         self.online.apply(self.log)
         self.progress.step("materialise online store", 1, 1)

@@ -19,23 +19,10 @@ import pyarrow as pa
 from mainspring.errors import StorageError
 from mainspring.storage import frames
 from mainspring.storage.durable import locked, make_directory, opened, sync_directory, write_all
+from mainspring.storage.log import Frame, check_source, outside
 
 _LARGEST_FRAME = 1 << 30
 _NAME = re.compile(r"\d{20}\.log")
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """Rows of one source that were appended together; ``offset`` is the number of the first, counted over the whole log."""
-
-    offset: int
-    source: str
-    batch: pa.RecordBatch
-
-    @property
-    def end(self) -> int:
-        """The number of the event after the last one here."""
-        return self.offset + int(self.batch.num_rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +64,11 @@ class EventLog:
         except OSError as error:
             raise StorageError(f"Event log, {path}: cannot be opened ({error}). Make the folder writable.") from error
 
+    @property
+    def place(self) -> str:
+        """The folder."""
+        return self._folder
+
     def append(self, source: str, batch: pa.RecordBatch) -> int:
         """Append the rows of ``batch`` as events of ``source`` and return the number of the first; no rows append nothing.
 
@@ -85,8 +77,7 @@ class EventLog:
         Raises:
             StorageError: the disk is full or fails, the source's name is not an identifier, the batch is over 1 GiB.
         """
-        if not source.isidentifier():
-            raise StorageError(f"Event log, {self.path}: source {source!r} is not a usable name. Use letters, digits and underscores.")
+        check_source(self.place, source)
         try:
             with locked(self._lock):
                 place = self._heal(self._tail)
@@ -108,10 +99,7 @@ class EventLog:
         """
         end = self.end
         if not 0 <= offset <= end:
-            raise StorageError(
-                f"Event log, {self.path}: offset {offset} is outside 0 to {end}. "
-                "What was derived from another state of this log must be rebuilt from offset 0."
-            )
+            raise outside(self.place, offset, 0, end)
         return self._read(offset, end if until is None else min(until, end))
 
     @property
@@ -120,6 +108,13 @@ class EventLog:
         place, _ = self._advance(self._tail)
         self._tail = place
         return place.offset
+
+    def behind(self, offset: int) -> int:
+        """How many events lie from number ``offset`` to the end."""
+        return self.end - offset
+
+    def close(self) -> None:
+        """Nothing is held open."""
 
     def _append(self, place: _Place, source: str, batch: pa.RecordBatch) -> _Place:
         buffers = frames.encode(source, batch, place.offset)

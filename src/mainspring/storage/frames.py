@@ -50,6 +50,31 @@ def encode(source: str, batch: pa.RecordBatch, offset: int) -> list[Any]:
     return [fields + _CHECKSUM.pack(zlib.crc32(fields)), body, name]
 
 
+def to_message(source: str, batch: pa.RecordBatch) -> bytes:
+    """A frame on its own, for a log that keeps entries and numbers them itself."""
+    return b"".join(encode(source, batch, 0))
+
+
+def from_message(data: bytes) -> tuple[str, pa.RecordBatch]:
+    """Source and batch of what `to_message` gave.
+
+    Raises:
+        ValueError: the bytes are not that, or not whole; the message says what is wrong.
+    """
+    fields = data[: _FIELDS.size]
+    if len(data) < HEADER_BYTES or zlib.crc32(fields) != _CHECKSUM.unpack_from(data, _FIELDS.size)[0]:
+        raise ValueError("the header does not match its checksum")
+    magic, name_length, _, _, _, checksum = _FIELDS.unpack(fields)
+    if magic != _MAGIC:
+        raise ValueError(f"format {magic!r} is not {_MAGIC!r}")
+    payload = memoryview(data)[HEADER_BYTES:]
+    if zlib.crc32(payload) != checksum:
+        raise ValueError("the payload does not match its checksum")
+    split = len(payload) - name_length
+    batch = pa.ipc.open_stream(pa.py_buffer(payload[:split])).read_next_batch()
+    return bytes(payload[split:]).decode(), batch
+
+
 def read_header(path: str, descriptor: int, position: int, offset: int) -> Header:
     """The header at ``position``, whose first event must be number ``offset``.
 

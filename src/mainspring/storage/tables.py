@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mainspring.errors import StorageError
 from mainspring.storage.durable import locked, make_directory, replacing
-from mainspring.storage.event_log import EventLog, Frame
+from mainspring.storage.log import Frame, Log
 
 _PART_ROWS = 200_000
 _PART = re.compile(r"(\d{20})-(\d{20})\.parquet")
@@ -52,7 +52,7 @@ class Tables:
         position = self.position
         return [str(part) for end, part in self._parts(source) if end <= position]
 
-    def catch_up(self, log: EventLog, until: int | None = None) -> int:
+    def catch_up(self, log: Log, until: int | None = None) -> int:
         """Write the events logged since the last catch-up, up to ``until`` or the end, and return the new position.
 
         At most about 200,000 rows are held in memory. Two at a time take turns; killed at any point, the next one goes on.
@@ -66,7 +66,7 @@ class Tables:
                 position = self.position
                 if position > log.end:
                     raise StorageError(
-                        f"Tables, {self.path}: hold {position} events, the log {log.path} only {log.end}. "
+                        f"Tables, {self.path}: hold {position} events, the log {log.place} only {log.end}. "
                         f"Remove {self.path}: it is rebuilt from the event log."
                     )
                 self._remove_beyond(position)

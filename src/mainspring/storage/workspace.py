@@ -6,7 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from mainspring.storage.stores import split_shards
+
 _ONLINE_URL = "online.url"
+_EVENTS_URL = "events.url"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,17 @@ class Workspace:
     def events(self) -> Path:
         """The event log."""
         return self.path / "events"
+
+    @property
+    def events_url(self) -> str:
+        """The address of the event log: `events`, or what `keep_events_at` has kept."""
+        kept = self.path / _EVENTS_URL
+        return kept.read_text().strip() if kept.exists() else f"file:{self.events}"
+
+    def keep_events_at(self, url: str) -> None:
+        """Keep the event log at another address."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / _EVENTS_URL).write_text(url)
 
     @property
     def predictions(self) -> Path:
@@ -34,6 +48,11 @@ class Workspace:
     def quarantine(self) -> Path:
         """Rows that broke their source's contract."""
         return self.path / "quarantine"
+
+    @property
+    def dead_letters(self) -> Path:
+        """Events that do not fit the declaration and were left out of the online store."""
+        return self.path / "dead-letters"
 
     @property
     def tables(self) -> Path:
@@ -52,9 +71,17 @@ class Workspace:
         return kept.read_text().strip() if kept.exists() else f"lmdb:{self.online}"
 
     def keep_online_at(self, url: str) -> None:
-        """Keep the online store at another address; without a namespace (``#...``) it gets one of its own."""
+        """Keep the online store at another address, in a namespace of its own."""
         self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / _ONLINE_URL).write_text(url if "#" in url else f"{url}#{self.path.name}-{os.urandom(4).hex()}")
+        (self.path / _ONLINE_URL).write_text(self.in_own_namespace(url))
+
+    def in_own_namespace(self, url: str) -> str:
+        """The address with a namespace (``#...``) if it is a server's and has none: the one kept for that server, or a new one."""
+        if "#" in url or url.startswith("lmdb:"):
+            return url
+        kept, _, namespace = self.online_url.partition("#")
+        same = namespace and split_shards(kept)[0] == split_shards(url)[0]
+        return f"{url}#{namespace if same else f'{self.path.name}-{os.urandom(4).hex()}'}"
 
     @property
     def report(self) -> Path:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -59,3 +62,35 @@ def test_a_transaction_whose_lock_was_lost_writes_nothing(redis_url: str) -> Non
             slow()
         assert store.get_many([b"a"]) == [None]
         assert admin.get(b"lost:\x00lock") == b"of another"
+
+
+KILLED = """
+import sys
+from mainspring.storage.adapters.redis import RedisKeyValue
+
+with RedisKeyValue(sys.argv[1], namespace="killed").transaction() as transaction:
+    transaction.put(b"a", b"never")
+    print("holds it", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_lock_of_a_killed_process_is_free_at_once_and_that_of_a_living_one_is_not(redis_url: str) -> None:
+    with (
+        subprocess.Popen([sys.executable, "-c", KILLED, redis_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
+        closing(RedisKeyValue(redis_url, namespace="killed")) as store,
+        ThreadPoolExecutor() as pool,
+    ):
+        assert process.stdout is not None
+        process.stdout.readline()
+
+        def write() -> None:
+            with store.transaction() as transaction:
+                transaction.put(b"a", b"mine")
+
+        waiting = pool.submit(write)
+        time.sleep(1.0)
+        assert not waiting.done()
+        process.kill()
+        waiting.result(timeout=5)
+        assert store.get_many([b"a"]) == [b"mine"]

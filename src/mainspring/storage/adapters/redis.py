@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -14,13 +15,16 @@ from mainspring.storage.key_value import LONGEST_KEY
 _LOCK_SECONDS = 30
 _WAIT_SECONDS = 5.0
 _POLL_SECONDS = 0.002
+_LOOK_SECONDS = 0.25
+_FREE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 
 class RedisKeyValue:
     """Derived state on a Redis server, under keys that begin with a namespace.
 
     Reads are one round trip. A transaction holds a lock of the namespace for at most 30 s, gathers its writes, and commits
-    them in one ``MULTI`` that fails if the lock was lost meanwhile: all of it, or nothing, and one at a time. What survives the
+    them in one ``MULTI`` that fails if the lock was lost meanwhile: all of it, or nothing, and one at a time. The lock of a
+    process that died is freed by the next that wants it, within half a second of the server losing its connections. What survives the
     death of the server is up to its own configuration; after a loss the store is rebuilt from the event log.
 
     Args:
@@ -42,9 +46,14 @@ class RedisKeyValue:
         self._place = url.rsplit("@", 1)[-1]
         self._prefix = namespace.encode() + b":"
         self._lock = self._prefix + b"\x00lock"
+        self._refused = redis.ResponseError
+        self._client_name = f"mainspring-{os.urandom(8).hex()}"
         seconds = [_WAIT_SECONDS if read_timeout_us is None else read_timeout_us / 1e6, _WAIT_SECONDS]
         try:
-            clients = [redis.Redis.from_url(url, socket_timeout=wait, socket_connect_timeout=wait, retry=None) for wait in seconds]
+            clients = [
+                redis.Redis.from_url(url, socket_timeout=wait, socket_connect_timeout=wait, retry=None, client_name=self._client_name)
+                for wait in seconds
+            ]
             self._reader: Any = clients[0]
             self._client: Any = clients[1]
             self._client.ping()
@@ -76,7 +85,7 @@ class RedisKeyValue:
         Raises:
             StorageError: the server fails, or the transaction took longer than 30 s and another has begun.
         """
-        token = os.urandom(16)
+        token = f"{self._client_name}:{os.urandom(16).hex()}".encode()
         self._acquire(token)
         transaction = _Transaction(self)
         try:
@@ -112,11 +121,23 @@ class RedisKeyValue:
         self._client.close()
 
     def _acquire(self, token: bytes) -> None:
+        look = time.monotonic() + _LOOK_SECONDS
         try:
             while not self._client.set(self._lock, token, nx=True, ex=_LOCK_SECONDS):
                 time.sleep(_POLL_SECONDS)
+                if time.monotonic() > look:
+                    self._free_if_abandoned()
+                    look = time.monotonic() + _LOOK_SECONDS
         except (self._errors, OSError) as error:
             raise self._failed(error) from error
+
+    def _free_if_abandoned(self) -> None:
+        """Free the lock if its holder has no connection to the server; one that lives after all has its commit refused."""
+        with contextlib.suppress(self._refused):  # a server that does not list its clients: the lock runs out by itself
+            holder = self._client.get(self._lock)
+            named = {client["name"].encode() for client in self._client.client_list()}
+            if holder is not None and holder.partition(b":")[0] not in named:
+                self._client.eval(_FREE, 1, self._lock, holder)
 
     def _commit(self, token: bytes, writes: dict[bytes, bytes | None]) -> bool:
         """Write all and give the lock back; False where it was lost, and nothing written."""
