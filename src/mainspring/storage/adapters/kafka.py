@@ -29,7 +29,8 @@ class KafkaLog:
 
     The producer is idempotent and waits for all replicas (``acks=all``), so an append survives what the topic's
     ``replication.factor`` and ``min.insync.replicas`` let it. Keep the topic for ever (``retention.ms=-1`` and ``retention.bytes=-1``;
-    Kafka's default is a week): a read from what was dropped is an error, and nothing can be rebuilt from it. No transactions: a reader keeps its place with what it derives.
+    Kafka's default is a week): a read from what was dropped is an error, and nothing can be rebuilt from it.
+    No transactions: a reader keeps its place with what it derives.
 
     Args:
         servers: ``host:port``, several with commas between.
