@@ -33,6 +33,7 @@ from mainspring.storage.log import Log
 from mainspring.storage.stores import open_key_value, open_log, with_shards
 
 FRAME, SINGLES, POLL_SECONDS = 2_500, 200 if QUICK else 1_000, 0.005
+LOG_SINGLES, LOG_FRAMES = 200, 8  # librdkafka's brokers keep 5 MB
 TESTS = Path(__file__).parent.parent / "tests" / "contracts"
 
 
@@ -188,9 +189,9 @@ def one_log(name: str, url: str) -> list[Bar]:
     single, many = events(0, 1, 1), events(0, FRAME, KEYS)
     with closing(open_log(url)) as log:
         log.append("facts", single)
-        singles = [_rate(lambda: log.append("facts", single), 1) for _ in range(SINGLES)]
-        frames = [_rate(lambda: log.append("facts", many), FRAME) for _ in range(STREAMED // FRAME)]
-        count = SINGLES + 1 + FRAME * len(frames)
+        singles = [_rate(lambda: log.append("facts", single), 1) for _ in range(LOG_SINGLES)]
+        frames = [_rate(lambda: log.append("facts", many), FRAME) for _ in range(LOG_FRAMES)]
+        count = LOG_SINGLES + 1 + FRAME * LOG_FRAMES
         reads = [_rate(lambda: sum(frame.batch.num_rows for frame in log.read()), count) for _ in range(3)]
     return [
         Bar(f"{name}: append of one event", statistics.median(singles), "events/s", (min(singles), max(singles))),

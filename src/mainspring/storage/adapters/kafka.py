@@ -28,7 +28,9 @@ class KafkaLog:
     append raises, the first of them may be in the log; append all again, for ids count once.
 
     The producer is idempotent and waits for all replicas (``acks=all``), so an append survives what the topic's
-    ``replication.factor`` and ``min.insync.replicas`` let it. No transactions: a reader keeps its place with what it derives.
+    ``replication.factor`` and ``min.insync.replicas`` let it. Keep the topic for ever (``retention.ms=-1`` and ``retention.bytes=-1``;
+    Kafka's default is a week): a read from what was dropped is an error, and nothing can be rebuilt from it.
+    No transactions: a reader keeps its place with what it derives.
 
     Args:
         servers: ``host:port``, several with commas between.
@@ -183,7 +185,8 @@ class KafkaLog:
         found = self._asked(lambda: self._asker.list_topics(self._topic, timeout=_WAIT_SECONDS)).topics[self._topic]
         if found.error is not None:
             raise StorageError(
-                f"Event log, {self.place}: {found.error}. Make the topic: kafka-topics.sh --create --topic {self._topic} --partitions 1"
+                f"Event log, {self.place}: {found.error}. Make the topic: kafka-topics.sh --create --topic {self._topic} --partitions 1 "
+                "--config retention.ms=-1"
             )
         if len(found.partitions) != 1:
             raise StorageError(
