@@ -21,7 +21,7 @@ test: $(STAMP)-dev  ## every test but the long ones
 
 test-long: $(STAMP)-long  ## the long suites; those of Spark need Java 17 or newer
 	$(BIN)/python -m pytest -m long
-	MAINSPRING_EXAMPLES=10000 $(BIN)/python -m pytest -n 2 tests/contracts/test_same_answer.py
+	MAINSPRING_EXAMPLES=10000 $(BIN)/python -m pytest -n 2 tests/contracts/test_same_answer.py tests/contracts/test_same_answer_on_spark.py
 
 check: $(STAMP)-dev  ## format, lint, types, floors
 	$(BIN)/ruff format --check .

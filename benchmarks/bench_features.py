@@ -48,15 +48,15 @@ def system(features: list[Any]) -> ms.System:
     return ms.System("bench", "?", asked, features, ms.Label(facts, "f0", on="id", matures_after="1d"), ms.LightGBM())
 
 
-def make(folder: Path) -> None:
+def make(folder: Path, count: int = FACTS, asked_for: int = QUESTIONS) -> None:
     """Facts of ten thousand keys spread over a year, and questions anywhere in it."""
     rng = np.random.default_rng(0)
-    at, ids = np.sort(rng.integers(0, YEAR, FACTS)), np.arange(FACTS)
+    at, ids = np.sort(rng.integers(0, YEAR, count)), np.arange(count)
     envelope = {"_event_id": ids, "_event_time": at, "_known_time": at}
-    columns = {"id": ids, "at": at, "k": rng.integers(0, KEYS, FACTS), **{name: rng.normal(size=FACTS) for name in VALUES}}
+    columns = {"id": ids, "at": at, "k": rng.integers(0, KEYS, count), **{name: rng.normal(size=count) for name in VALUES}}
     pq.write_table(pa.table({**columns, **envelope}), folder / "facts.parquet")
-    when = rng.integers(0, YEAR, QUESTIONS)
-    questions = {"id": np.arange(QUESTIONS), "asked_at": when, "k": rng.integers(0, KEYS, QUESTIONS), AS_OF: when}
+    when = rng.integers(0, YEAR, asked_for)
+    questions = {"id": np.arange(asked_for), "asked_at": when, "k": rng.integers(0, KEYS, asked_for), AS_OF: when}
     pq.write_table(pa.table(questions), folder / "questions.parquet")
 
 

@@ -296,6 +296,10 @@ WORKED = {
         Worked(_CORRECTED, T + HOUR, 5.0),
         Worked(_CORRECTED, T, 5.0, known_as_of=False),
     ],
+    "a fact sent twice ties with itself, and not with one that is known later": [
+        Worked([*[fact(T - HOUR, T - HOUR, 4.0, "a")] * 2, fact(T - HOUR, T + HOUR, 5.0, "b")], T, 4.0),
+        Worked([*[fact(T - HOUR, T - HOUR, 4.0, "a")] * 2, fact(T - HOUR, T + HOUR, 5.0, "b")], T + HOUR, 5.0),
+    ],
     "7: a sliding window is exact in any order": _sliding(),
     "8: an hour that the clock shows twice is two instants": [
         Worked(_CLOCK, _TWICE[0], 1.0, kind="table"),

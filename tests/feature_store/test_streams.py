@@ -32,14 +32,16 @@ def a_system(*features: ms.spec.Aggregate) -> ms.System:
     return ms.System("stream", "?", asked, features, ms.Label(payments, "x", on="id", matures_after="1d"), ms.LightGBM())
 
 
-system = a_system(card.count(), card.sum("x"), card.last("x"), shop.sum("x", "2h"), refunds.per("card", name="refunded").count())
+system = a_system(card.count(), card.sum("id"), card.last("x"), shop.sum("x", "2h"), refunds.per("card", name="refunded").count())
 
 
 def events(first: int, count: int) -> pa.RecordBatch:
     ids = list(range(first, first + count))
     times = [NOW - (50 - one) * HOUR for one in ids]
     columns = {"id": ids, "at": times, "card": [f"c{one % 3}" for one in ids], "shop": ["s"] * count, "x": [one / 7 for one in ids]}
-    return pa.RecordBatch.from_pydict({**columns, "_event_id": ids, "_event_time": times, "_known_time": times})
+    types = {"card": pa.string(), "shop": pa.string(), "x": pa.float64()}
+    columns |= {"_event_id": ids, "_event_time": times, "_known_time": times}
+    return pa.RecordBatch.from_pydict({name: pa.array(values, types.get(name, pa.int64())) for name, values in columns.items()})
 
 
 def read(online: OnlineStore) -> list[list[object]]:

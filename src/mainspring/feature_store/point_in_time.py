@@ -191,7 +191,7 @@ def _newest(connection: duckdb.DuckDBPyConnection, view: View, aggregates: Seque
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE ties AS SELECT {keys}, _t FROM facts SEMI JOIN best USING ({keys}, _t)
         WHERE NOT _irregular GROUP BY {keys}, _t HAVING count(*) > 1""")
-    again = f"JOIN ties USING ({keys}, _t) JOIN facts f USING ({keys}, _t)"
+    again = f"JOIN ties USING ({keys}, _t) JOIN (FROM facts WHERE NOT _irregular) f USING ({keys}, _t)"
     more = [f"SELECT a._row, a.asked_at, {_prefixed('a', keys)}, {facts} FROM best a {again}"]
     if irregular:
         more.append(f"""

@@ -20,6 +20,7 @@ from mainspring.spec import Aggregate, Column, Function, Source, System, View
 from mainspring.spec.evaluate import apply_functions
 
 if TYPE_CHECKING:
+    from pyspark.sql import Column as SparkColumn
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql import types as spark_types
 
@@ -120,16 +121,20 @@ class SparkOfflineStore:
             facts = facts.where(f.col(KNOWN_TIME) <= known_until)
         for column in view.columns:
             facts = facts.where(f.col(column).isNotNull())
-        of_fact = f.pmod(f.xxhash64(*view.columns), f.lit(self._buckets)) if view.columns else f.lit(0)
-        of_question = f.pmod(f.xxhash64(*view.on), f.lit(self._buckets)) if view.columns else f.lit(0)
-        for column in view.on:
-            of_question = f.when(f.col(column).isNull(), f.pmod(f.xxhash64(AS_OF), f.lit(self._buckets))).otherwise(of_question)
-        asked, known = (
-            frame.withColumn(_BUCKET, bucket.cast("int")).groupBy(_BUCKET) for frame, bucket in ((questions, of_question), (facts, of_fact))
-        )
+        asked = questions.withColumn(_BUCKET, self._bucket(view.on, AS_OF)).groupBy(_BUCKET)
+        known = facts.withColumn(_BUCKET, self._bucket(view.columns, EVENT_TIME)).groupBy(_BUCKET)
         return asked.cogroup(known).applyInArrow(
             _answerer(view, aggregates, columns, known_as_of, self._memory), _with(questions.schema, aggregates)
         )
+
+    def _bucket(self, keys: Sequence[str], spread: str) -> SparkColumn:
+        """The share of the keys that a row belongs to; ``spread`` shares out the rows with a null key, which match nothing."""
+        from pyspark.sql import functions as f
+
+        bucket = f.xxhash64(*keys) if keys else f.lit(0)
+        for key in keys:
+            bucket = f.when(f.col(key).isNull(), f.xxhash64(spread)).otherwise(bucket)
+        return f.pmod(bucket, f.lit(self._buckets)).cast("int")
 
     def _facts(self, source: Source) -> DataFrame:
         from pyspark.sql.types import StructType
