@@ -28,6 +28,7 @@ def features() -> None:
       mainspring features lineage eta destination_air
       mainspring features search eta "delay aircraft"
       mainspring features breaks eta
+      mainspring features skew eta
     """
 
 
@@ -105,6 +106,34 @@ def breaks(system: str, workspace: Path | None, as_json: bool) -> None:
         for version, why in found.items():
             click.echo(f"{version:<16} {'; '.join(f'{name} {what}' for name, what in why.items()) or 'fits'}")
     if any(found.get(version or "") for version in (live.champion, live.challenger)):
+        raise SystemExit(9)
+
+
+@features.command()
+@click.argument("system")
+@click.option("--workspace", type=click.Path(path_type=Path), default=None, help="Folder of the run; the newest of the system.")
+@click.option("--training", is_flag=True, help="Not what was served, but what training sets would hold if late facts were counted.")
+@click.option("--rows", default=100_000, show_default=True, help="How many of the newest requests are recomputed with --training.")
+@json_option
+def skew(system: str, workspace: Path | None, training: bool, rows: int, as_json: bool) -> None:
+    """Recompute what was served, and say which values differ and why. Exit code 9 when any do.
+
+    \b
+    Causes:
+      late event    an earlier state of the log, or facts known only later, give what was served
+      expired       max_age held for one side and not for the other
+      version       the feature was declared otherwise when it was served
+      code          a function gives another value for the inputs that it was given
+      unavailable   the store had not answered: defaults were served (not counted as differing)
+      unexplained   none of these
+    """
+    from mainspring.cli.skew import show_hindsight, show_skew
+    from mainspring.cli.systems import find_system, newest_workspace
+    from mainspring.storage.workspace import Workspace
+
+    declared, space = find_system(system).system, Workspace(workspace or newest_workspace(system))
+    differ = show_hindsight(declared, space, rows, as_json=as_json) if training else show_skew(declared, space, as_json=as_json)
+    if differ:
         raise SystemExit(9)
 
 

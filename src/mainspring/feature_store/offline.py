@@ -13,11 +13,13 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from mainspring.columns import Array, from_arrow, to_array, to_values
 from mainspring.feature_engineering.facts import EventIds, State, ViewPlan, storable
 from mainspring.feature_store.sliding import Slides, slides
-from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME
+from mainspring.schema import ENVELOPE, EVENT_ID, EVENT_TIME, KNOWN_TIME, arrow_type
 from mainspring.spec import Aggregate, Source, System, View
 from mainspring.spec.evaluate import apply_functions
 
@@ -77,6 +79,21 @@ class OfflineStore:
                             WHEN {matured} <= {known_until} THEN {default} END AS label, known_at AS label_known_at
                 FROM questions q LEFT JOIN found USING (_row) ORDER BY q._row"""
             return connection.sql(sql).to_arrow_table()
+
+    def facts(self, view: View, request: Mapping[str, Array]) -> pa.Table:
+        """The facts that a view may hold for some requests, in the order of the log: keys, what its aggregates read, id and times."""
+        read = [column for one in self._system.views[view] for column in one.columns]
+        names = list(dict.fromkeys((*view.columns, *read, *ENVELOPE)))
+        chosen = None
+        for column, on in zip(view.columns, view.on, strict=True):
+            keys = pc.field(column).isin(
+                pa.array([key for key in set(to_values(request[on])) if key is not None], arrow_type(view.source.columns[column].type))
+            )
+            chosen = keys if chosen is None else chosen & keys
+        parts = [pq.read_table(file, columns=names, filters=chosen) for file in self._files(view.source.name)]
+        if parts:
+            return pa.concat_tables(parts, promote_options="permissive")
+        return pa.table({name: pa.array([], pa.int64()) for name in names})
 
     def _request(self, questions: pa.Table) -> list[str]:
         return [name for name in questions.column_names if name in self._system.request.columns]
