@@ -7,7 +7,7 @@ for windows their keys are answered by the functions that answer online, as are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -37,15 +37,25 @@ class OfflineStore:
         self._config: dict[str, Any] = {"threads": threads, "memory_limit": memory, "preserve_insertion_order": True}
 
     def features(
-        self, questions: pa.Table, *, known_as_of: bool = True, known_until: int | None = None, progress: Progress | None = None
+        self,
+        questions: pa.Table,
+        *,
+        known_as_of: bool = True,
+        known_until: int | None = None,
+        progress: Progress | None = None,
+        only: Collection[str] | None = None,
     ) -> dict[str, Array]:
         """Every feature of the System for each question, as columns of shape ``(len(questions),)`` in the questions' order.
 
         ``questions`` holds the request's columns and ``_as_of`` (int64, microseconds UTC). With ``known_as_of`` a fact counts
-        only from its known time on; ``known_until`` leaves out facts known after that instant altogether.
+        only from its known time on; ``known_until`` leaves out facts known after that instant altogether. ``only`` names the
+        features that are wanted, all without it.
         """
+        wanted = {feature.name for feature in self._system.features} if only is None else set(only)
+        needed = self._needed(wanted)
         columns = {name: from_arrow(questions.column(name), self._system.request.columns[name].type) for name in self._request(questions)}
-        views = self._system.views
+        kept = {view: [one for one in aggregates if one.name in needed] for view, aggregates in self._system.views.items()}
+        views = {view: aggregates for view, aggregates in kept.items() if aggregates}
         with duckdb.connect(config=self._config) as connection:
             connection.register("given", questions)
             connection.execute("CREATE TEMP TABLE questions AS SELECT row_number() OVER () - 1 AS _row, * FROM given")
@@ -55,8 +65,8 @@ class OfflineStore:
                 columns |= _answer(connection, view, aggregates, known_as_of)
                 if progress is not None:
                     progress(done, len(views))
-        columns |= apply_functions(self._system.functions, columns)
-        return {feature.name: columns[feature.name] for feature in self._system.features}
+        columns |= apply_functions([one for one in self._system.functions if one.name in needed], columns)
+        return {feature.name: columns[feature.name] for feature in self._system.features if feature.name in wanted}
 
     def labels(self, questions: pa.Table, *, known_until: int) -> pa.Table:
         """The label of each question: columns ``label`` (float64, null where there is none) and ``label_known_at`` (int64).
@@ -94,6 +104,14 @@ class OfflineStore:
         if parts:
             return pa.concat_tables(parts, promote_options="permissive")
         return pa.table({name: pa.array([], pa.int64()) for name in names})
+
+    def _needed(self, wanted: set[str]) -> set[str]:
+        """The features that are wanted, and what their functions read."""
+        needed = set(wanted)
+        for function in reversed(self._system.functions):
+            if function.name in needed:
+                needed |= set(function.inputs)
+        return needed
 
     def _request(self, questions: pa.Table) -> list[str]:
         return [name for name in questions.column_names if name in self._system.request.columns]

@@ -41,6 +41,11 @@ class Workspace:
         return self.path / "tables"
 
     @property
+    def datasets(self) -> Path:
+        """Training sets, derived from the tables."""
+        return self.path / "datasets"
+
+    @property
     def online(self) -> Path:
         """The online store, derived from the event log."""
         return self.path / "online"
