@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,13 +14,14 @@ import numpy as np
 from mainspring.columns import Array, to_array
 from mainspring.errors import StorageError
 from mainspring.feature_engineering.facts import ViewPlan
-from mainspring.feature_store.packing import RowFormat, pack_key
+from mainspring.feature_store.packing import RowFormat, pack_key, unpack_key
 from mainspring.schema import Status, Type
 from mainspring.spec import System, View
 from mainspring.storage.event_log import EventLog, Frame
 from mainspring.storage.key_value import KeyValue
 
 _OFFSET = b"\x00offset:"
+_PREFIX = 8
 _ALL = 2**63 - 1
 _log = logging.getLogger(__name__)
 
@@ -50,9 +51,11 @@ class OnlineStore:
     that is new, or declared otherwise, begins at the start of the log, while the others go on.
     """
 
-    def __init__(self, system: System, store: KeyValue) -> None:
+    def __init__(self, system: System, store: KeyValue, *, sources: Collection[str] | None = None) -> None:
+        """``sources`` names those whose views are meant; all without it."""
         self._store = store
-        self._views = [_online(ViewPlan(view, aggregates)) for view, aggregates in system.views.items()]
+        views = {view: aggregates for view, aggregates in system.views.items() if sources is None or view.source.name in sources}
+        self._views = [_online(ViewPlan(view, aggregates)) for view, aggregates in views.items()]
         self.names = tuple(aggregate.name for online in self._views for aggregate in online.plan.aggregates)
         self._offset_keys = [_OFFSET + online.prefix for online in self._views]
         self._types = [aggregate.type for online in self._views for aggregate in online.plan.aggregates]
@@ -122,6 +125,40 @@ class OnlineStore:
             self._apply_frame(frame)
         return self.offset
 
+    def rebuild(self, fresh: OnlineStore, log: EventLog) -> None:
+        """Replace the rows of the views of ``fresh``, an empty store, by what the log gives, in one transaction.
+
+        Readers and the consumers of the log go on meanwhile. Rows of views that are not declared any more are dropped.
+        """
+        while not self._replaced(fresh, fresh.apply(log)):
+            pass
+
+    def holding(self, column: str, value: Any) -> int:
+        """The number of rows whose key, ids or texts hold ``value``; in keys, where the view has ``column`` among its keys."""
+        positions = {one.prefix: one.plan.view.columns.index(column) for one in self._views if column in one.plan.view.columns}
+        packed = pack_key([value])[1:] if isinstance(value, str) else None
+        found = 0
+        for key, row in self._store.scan(b""):
+            at = positions.get(key[:_PREFIX])
+            keyed = at is not None and unpack_key(key[_PREFIX:])[at] == value
+            found += keyed or (packed is not None and (packed in key or packed in row))
+        return found
+
+    def _replaced(self, fresh: OnlineStore, offset: int) -> bool:
+        """Put the rows of ``fresh`` in the place of its views'; False where these have been taken beyond ``offset`` meanwhile."""
+        others = tuple(one.prefix for one in self._views if one.prefix not in {other.prefix for other in fresh._views})
+        kept = (*others, *(_OFFSET + prefix for prefix in others))
+        with self._store.transaction() as transaction:
+            held = transaction.get_many(fresh._offset_keys)
+            if any(int.from_bytes(one or b"", "little") > offset for one in held):
+                return False
+            for key, _ in self._store.scan(b""):
+                if not key.startswith(kept):
+                    transaction.delete(key)
+            for key, row in fresh._store.scan(b""):
+                transaction.put(key, row)
+        return True
+
     def _apply_frame(self, frame: Frame) -> None:
         end = frame.end.to_bytes(8, "little")
         with self._store.transaction() as transaction:
@@ -147,7 +184,7 @@ def _online(plan: ViewPlan) -> _Online:
     lifetimes = [plan.aggregates[i] for i in plan.lifetimes]
     folds = [(one.function, one.column, one.argument, one.where, one.by) for one in lifetimes]
     identity = (view.source.name, view.source.kind, view.columns, plan.columns, [str(type_) for type_ in plan.types], plan.retention, folds)
-    prefix = hashlib.sha256(repr(identity).encode()).digest()[:8]
+    prefix = hashlib.sha256(repr(identity).encode()).digest()[:_PREFIX]
     nothing = tuple(value for value, _ in plan.read(plan.empty(), 0))
     return _Online(plan, RowFormat(plan), prefix, nothing, tuple(aggregate.default for aggregate in plan.aggregates))
 

@@ -101,6 +101,8 @@ class RowFormat:
         records["t"], records["n"] = times, known
         for i in self._numbers:
             self._fill(records, i, from_arrow(batch.column(plan.columns[i]), plan.types[i]))
+        if not len(batch):
+            return
         stride, packed = self._stride, records.tobytes()
         ids = list(map(_encode, batch.column(EVENT_ID).to_pylist()))
         texts = list(zip(*(map(_encode, batch.column(plan.columns[i]).to_pylist()) for i in self._texts), strict=True)) or [()] * len(batch)
@@ -195,3 +197,9 @@ def _grouped(plan: ViewPlan, batch: pa.RecordBatch) -> Iterator[tuple[bytes, lis
 def pack_key(values: Sequence[Any]) -> bytes:
     """A key's values as bytes."""
     return _encode(values)
+
+
+def unpack_key(key: bytes) -> list[Any]:
+    """The values that `pack_key` packed."""
+    values: list[Any] = msgspec.msgpack.decode(key)
+    return values

@@ -8,34 +8,42 @@ from __future__ import annotations
 import bisect
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from mainspring.errors import StorageError
 from mainspring.storage import frames
-from mainspring.storage.durable import locked, make_directory, opened, sync_directory, write_all
+from mainspring.storage.durable import locked, make_directory, opened, replacing, sync_directory, write_all
 
 _LARGEST_FRAME = 1 << 30
 _NAME = re.compile(r"\d{20}\.log")
+Chosen = Callable[[str, pa.RecordBatch], npt.NDArray[np.bool_]]
+"""For a source and a batch of its events which of them are meant, of shape ``(n,)``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Rows of one source that were appended together; ``offset`` is the number of the first, counted over the whole log."""
+    """Rows of one source that were appended together; ``offset`` is the number of the first, counted over the whole log.
+
+    ``erased`` events came after them and are gone, which changes no other event's number.
+    """
 
     offset: int
     source: str
     batch: pa.RecordBatch
+    erased: int = 0
 
     @property
     def end(self) -> int:
-        """The number of the event after the last one here."""
-        return self.offset + int(self.batch.num_rows)
+        """The number of the event after the last one here, erased ones included."""
+        return self.offset + int(self.batch.num_rows) + self.erased
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +129,42 @@ class EventLog:
         self._tail = place
         return place.offset
 
+    def erase(self, chosen: Chosen) -> int:
+        """Erase the events that ``chosen`` names, and return how many there were; every other event keeps its number.
+
+        Segments are rewritten one by one, each whole or not at all, while appends wait: killed at any point, the same call again
+        finishes. Readers see a segment as it was or as it is.
+
+        Raises:
+            StorageError: a frame is damaged, or the disk is full.
+        """
+        gone, last = 0, -1
+        try:
+            while (base := next((one for one in self._bases() if one > last), None)) is not None:
+                with locked(self._lock):
+                    self._tail = self._heal(self._tail)
+                    gone += self._erase(base, chosen)
+                last = base
+        except OSError as error:
+            raise StorageError(f"Event log, {self.path}: not all was erased ({error}). Free space on the disk, and erase again.") from error
+        return gone
+
+    def _erase(self, base: int, chosen: Chosen) -> int:
+        path = self._segment(base)
+        Path(f"{path}.tmp").unlink(missing_ok=True)
+        with _reading(path, base) as descriptor:
+            changed = {position: frame for position, frame in _without(path, descriptor, base, chosen) if frame is not None}
+            if changed:
+                size = os.fstat(descriptor).st_size
+                with replacing(Path(path)) as file:
+                    written = 0
+                    for position, (frame, _) in changed.items():
+                        file.write(os.pread(descriptor, position - written, written))
+                        file.write(frame)
+                        written = position + len(frame)
+                    file.write(os.pread(descriptor, size - written, written))
+        return sum(count for _, count in changed.values())
+
     def _append(self, place: _Place, source: str, batch: pa.RecordBatch) -> _Place:
         buffers = frames.encode(source, batch, place.offset)
         length = sum(len(buffer) for buffer in buffers)
@@ -141,9 +185,8 @@ class EventLog:
                 size = os.fstat(descriptor).st_size
                 while place.offset < stop and place.position < size:
                     header = frames.read_header(path, descriptor, place.position, place.offset)
-                    source, batch = frames.read_payload(path, descriptor, place.position, header)
-                    skip = max(offset - place.offset, 0)
-                    yield Frame(place.offset + skip, source, batch.slice(skip, stop - place.offset - skip))
+                    payload = frames.read_payload(path, descriptor, place.position, header)
+                    yield from _frames(payload, place.offset, max(offset - place.offset, 0), min(stop - place.offset, header.rows))
                     place = _Place(place.base, place.position + frames.HEADER_BYTES + header.length, place.offset + header.rows)
                     self._last_read = place
             if place.offset < stop and (place.offset == place.base or not os.path.exists(self._segment(place.offset))):
@@ -209,6 +252,50 @@ class EventLog:
 
     def _segment(self, base: int) -> str:
         return f"{self._folder}/{base:020d}.log"
+
+
+def _frames(payload: frames.Payload, offset: int, begin: int, end: int) -> Iterator[Frame]:
+    """Positions ``begin`` to ``end`` of the frame at ``offset``: a run of rows and the erased events after it at a time."""
+    source, batch, erased = payload
+    if not len(erased):
+        yield Frame(offset + begin, source, batch.slice(begin, end - begin))
+        return
+    left = np.setdiff1d(np.arange(len(batch) + len(erased)), erased)
+    row, last = left.searchsorted([begin, end]).tolist()
+    left = left[row:last]
+    runs = np.split(left, np.flatnonzero(np.diff(left) > 1) + 1) if len(left) else []
+    starts = [*(int(run[0]) for run in runs), end]
+    if starts[0] > begin:
+        yield Frame(offset + begin, source, batch.slice(0, 0), starts[0] - begin)
+    for run, start, following in zip(runs, starts, starts[1:], strict=False):
+        yield Frame(offset + start, source, batch.slice(row, len(run)), following - start - len(run))
+        row += len(run)
+
+
+def _without(path: str, descriptor: int, base: int, chosen: Chosen) -> Iterator[tuple[int, tuple[bytes, int] | None]]:
+    """Where each frame begins, and what it is without the chosen events and how many they are; None where there are none."""
+    position, offset, size = 0, base, os.fstat(descriptor).st_size
+    while position < size:
+        header = frames.read_header(path, descriptor, position, offset)
+        payload = frames.read_payload(path, descriptor, position, header)
+        gone = np.asarray(chosen(payload.source, payload.batch), dtype=np.bool_)
+        if gone.any():
+            positions = np.setdiff1d(np.arange(header.rows), payload.erased)[gone]
+            batch = _undictionaried(payload.batch.filter(pa.array(~gone)))
+            erased = frames.Payload(payload.source, batch, np.union1d(payload.erased, positions))
+            yield position, (frames.encode_erased(erased, header), int(gone.sum()))
+        else:
+            yield position, None
+        position, offset = position + frames.HEADER_BYTES + header.length, offset + header.rows
+
+
+def _undictionaried(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with dictionaries of only the values that it holds."""
+    columns = [
+        column.dictionary_decode().dictionary_encode().cast(column.type) if pa.types.is_dictionary(column.type) else column
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
 def _start(base: int) -> _Place:

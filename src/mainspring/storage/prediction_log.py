@@ -10,7 +10,7 @@ import fcntl
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,8 @@ from mainspring.storage.prediction_rows import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
 
 __all__ = ["Prediction", "PredictionColumns", "PredictionLog", "PredictionWriter"]
@@ -198,8 +200,9 @@ class PredictionLog:
             for first, following in zip(firsts, [*firsts[1:], None], strict=True):
                 position = max(cursor.get(worker, 0), first)
                 if following is None or position < following:
-                    tables.append(self._load(worker, first, position - first))
-                    cursor[worker] = position + tables[-1].num_rows
+                    table = self._load(worker, first, position - first)
+                    cursor[worker] = position + table.num_rows
+                    tables.append(_left(table))
         return union(tables, f"Prediction log, {self.path}"), cursor
 
     def compact(self) -> int:
@@ -218,6 +221,38 @@ class PredictionLog:
                 return sum(self._compact(worker, firsts) for worker, firsts in self._segments().items())
         except OSError as error:
             raise StorageError(f"Prediction log, {self.path}: was not compacted ({error}). Free space on the disk or mend it.") from error
+
+    def erase(self, chosen: Callable[[pa.Table], npt.NDArray[np.bool_]]) -> int:
+        """Erase the rows that ``chosen`` names, and return how many; the others keep their numbers. Sealed segments are compacted first.
+
+        Rows in a segment that its worker still writes stay until it is sealed: erase again then.
+
+        Raises:
+            StorageError: a row is damaged, or the disk is full.
+        """
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        from mainspring.storage.prediction_table import read_parquet
+
+        if not self.path.exists():
+            return 0
+        self.compact()
+        gone = 0
+        try:
+            with locked(self.path / "compact.lock"):
+                for file in sorted(self.path.glob("*.parquet")):
+                    rows = read_parquet(file)
+                    erased = chosen(rows) & rows.column("request_id").is_valid().to_numpy()
+                    if erased.any():
+                        gone += int(erased.sum())
+                        kept = pa.array(np.arange(len(rows)), mask=erased)
+                        with replacing(file) as target:
+                            pq.write_table(rows.take(kept), target, compression="zstd")
+        except OSError as error:
+            raise StorageError(f"Prediction log, {self.path}: not all was erased ({error}). Free space, and erase again.") from error
+        return gone
 
     def _compact(self, worker: str, firsts: list[int]) -> int:
         written = 0
@@ -254,6 +289,12 @@ class PredictionLog:
 
     def _segments(self) -> dict[str, list[int]]:
         return segments(self.path) if self.path.exists() else {}
+
+
+def _left(rows: pa.Table) -> pa.Table:
+    """The rows but the erased ones, which are null throughout."""
+    requests = rows.column("request_id")
+    return rows.filter(requests.is_valid()) if requests.null_count else rows
 
 
 def _own(path: Path, worker: str) -> int:

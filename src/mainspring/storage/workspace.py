@@ -62,6 +62,11 @@ class Workspace:
         (self.path / _ONLINE_URL).write_text(url if "#" in url else f"{url}#{self.path.name}-{os.urandom(4).hex()}")
 
     @property
+    def receipts(self) -> Path:
+        """Receipts of what was erased, and of erasures that were begun."""
+        return self.path / "receipts"
+
+    @property
     def report(self) -> Path:
         """Reports of finished runs."""
         return self.path / "report"

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mainspring.columns import Array, from_arrow
 from mainspring.errors import StorageError
@@ -98,6 +99,26 @@ class Sets:
             if not folder.exists():
                 os.rename(draft, folder)
             sync_directory(folder.parent)
+
+    def holding(self, columns: Sequence[str], value: Any) -> int:
+        """The number of rows, over all complete sets, that have ``value`` in one of ``columns``."""
+        found = 0
+        for address in self.addresses():
+            _, stretches = self.read(address)
+            for stretch, taken in zip(stretches, self.rows(address, stretches), strict=True):
+                hit = np.zeros(len(taken), dtype=np.bool_)
+                for name in columns:
+                    values = self.column(stretch.files[name]).take(taken.column("row"))
+                    hit |= pc.equal(values, pa.scalar(value, values.type)).fill_null(False).to_numpy()
+                found += int(hit.sum())
+        return found
+
+    def clear(self) -> None:
+        """Remove every set; who has one open keeps what is mapped."""
+        if self.path.exists():
+            with locked(self.path / "lock"):
+                for part in ("sets", "columns"):
+                    shutil.rmtree(self.path / part, ignore_errors=True)
 
     def rows(self, address: str, stretches: Sequence[Stretch]) -> list[pa.Table]:
         """What a set takes of each stretch, as `write` was given it, mapped into memory."""
