@@ -7,6 +7,7 @@ the value: the same call again goes on from there. Last, every place is looked t
 
 from __future__ import annotations
 
+import json
 import mmap
 import shutil
 from collections.abc import Callable, Mapping
@@ -92,6 +93,14 @@ class Key:
             hit |= np.asarray(pc.equal(column, pa.scalar(self.value, column.type)).fill_null(False).to_numpy(zero_copy_only=False))
         return hit
 
+    def mentions(self, column: pa.ChunkedArray) -> Mask:
+        """Where a served text is the key, or a served list or map holds it; whole numbers are not looked for."""
+        if not isinstance(self.value, str):
+            return np.zeros(len(column), dtype=np.bool_)
+        written = json.dumps(self.value, ensure_ascii=False)
+        hit = pc.or_(pc.equal(column, self.value), pc.match_substring(column, written))
+        return np.asarray(hit.fill_null(False).to_numpy())
+
 
 @dataclass(slots=True)
 class Eraser:
@@ -141,7 +150,7 @@ class Eraser:
         clean = self._rebuild([source for source in key.columns if begun.counts.get(f"events of {source}")])
         self.progress("training sets, answers, quarantine")
         self._sets.clear()
-        self._predictions.erase(lambda rows: key.among(rows, self._asked(key)))
+        self._predictions.erase(lambda rows: key.among(rows, self._asked(key)), key.mentions)
         for source in key.columns:
             self._quarantine.erase(source, lambda row, source=source: self._rejected(key, source, row))  # type: ignore[misc]
         self.progress("looking again")
@@ -162,6 +171,8 @@ class Eraser:
         counts["rows of training sets"] = self._sets.holding(key.request, key.value)
         answers = self._predictions.read()[0] if self.space.predictions.exists() else pa.table({})
         counts["answers"] = int(key.among(answers, self._asked(key)).sum())
+        texts = [answers.column(one.name) for one in answers.schema if one.name.startswith("feature.") and one.type == pa.string()]
+        counts["values served to others that name it"] = sum(int(key.mentions(text).sum()) for text in texts)
         counts["quarantine"] = sum(self._rejected(key, source, row) for source in key.columns for row in self._quarantine.read(source))
         return counts
 

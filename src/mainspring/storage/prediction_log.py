@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
+    Mask = npt.NDArray[np.bool_]
+
 __all__ = ["Prediction", "PredictionColumns", "PredictionLog", "PredictionWriter"]
 
 _WORKER = re.compile(r"[A-Za-z0-9_.-]+")
@@ -222,37 +224,23 @@ class PredictionLog:
         except OSError as error:
             raise StorageError(f"Prediction log, {self.path}: was not compacted ({error}). Free space on the disk or mend it.") from error
 
-    def erase(self, chosen: Callable[[pa.Table], npt.NDArray[np.bool_]]) -> int:
-        """Erase the rows that ``chosen`` names, and return how many; the others keep their numbers. Sealed segments are compacted first.
+    def erase(self, chosen: Callable[[pa.Table], Mask], mentions: Callable[[pa.ChunkedArray], Mask]) -> int:
+        """Erase the rows that ``chosen`` names, and return how many; the others keep their numbers.
 
-        Rows in a segment that its worker still writes stay until it is sealed: erase again then.
+        In those, a text or list that was served and that ``mentions`` names becomes null, with no status. Sealed segments are
+        compacted first. Rows in a segment that its worker still writes stay until it is sealed: erase again then.
 
         Raises:
             StorageError: a row is damaged, or the disk is full.
         """
-        import numpy as np
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        from mainspring.storage.prediction_table import read_parquet
-
         if not self.path.exists():
             return 0
         self.compact()
-        gone = 0
         try:
             with locked(self.path / "compact.lock"):
-                for file in sorted(self.path.glob("*.parquet")):
-                    rows = read_parquet(file)
-                    erased = chosen(rows) & rows.column("request_id").is_valid().to_numpy()
-                    if erased.any():
-                        gone += int(erased.sum())
-                        kept = pa.array(np.arange(len(rows)), mask=erased)
-                        with replacing(file) as target:
-                            pq.write_table(rows.take(kept), target, compression="zstd")
+                return sum(_erase(file, chosen, mentions) for file in sorted(self.path.glob("*.parquet")))
         except OSError as error:
             raise StorageError(f"Prediction log, {self.path}: not all was erased ({error}). Free space, and erase again.") from error
-        return gone
 
     def _compact(self, worker: str, firsts: list[int]) -> int:
         written = 0
@@ -289,6 +277,29 @@ class PredictionLog:
 
     def _segments(self) -> dict[str, list[int]]:
         return segments(self.path) if self.path.exists() else {}
+
+
+def _erase(file: Path, chosen: Callable[[pa.Table], Mask], mentions: Callable[[pa.ChunkedArray], Mask]) -> int:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from mainspring.storage.prediction_table import read_parquet
+
+    rows = read_parquet(file)
+    erased = chosen(rows) & rows.column("request_id").is_valid().to_numpy()
+    kept = rows.take(pa.array(np.arange(len(rows)), mask=erased))
+    texts = [field.name for field in rows.schema if field.name.startswith("feature.") and field.type == pa.string()]
+    for text in texts:
+        hit = mentions(kept.column(text))
+        for name in (text, text.replace("feature.", "status.", 1)) if hit.any() else ():
+            column = pc.if_else(pa.array(~hit), kept.column(name), None)
+            kept = kept.set_column(kept.schema.get_field_index(name), name, column)
+    if not kept.equals(rows):
+        with replacing(file) as target:
+            pq.write_table(kept, target, compression="zstd")
+    return int(erased.sum())
 
 
 def _left(rows: pa.Table) -> pa.Table:
