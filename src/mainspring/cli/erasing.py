@@ -50,6 +50,8 @@ def _print(receipt: Receipt, system: str) -> None:
     if not receipt.complete:
         click.echo("Something is left: stop the servers of this workspace and erase again.")
     elif receipt.models:
-        click.echo(f"Next: erase it from what you ingest from as well, then train and promote a version without it: mainspring run {system}")
+        click.echo(
+            f"Next: erase it from what you ingest from as well, then train and promote a version without it: mainspring run {system}"
+        )
     else:
         click.echo(f"Next: mainspring verify {system}")
