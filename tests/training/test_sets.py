@@ -125,6 +125,14 @@ def test_a_set_that_grows_computes_only_its_new_rows(builder: DatasetBuilder, mo
     assert_same(grown, dataclasses.replace(builder, folder=Path(f"{builder.folder}-again")).build(NOW - 30 * DAY, NOW))
 
 
+def test_a_stretch_without_questions_is_no_obstacle(builder: DatasetBuilder) -> None:
+    first = builder.build(None, NOW)
+    later = builder.build(None, NOW + 5 * DAY)
+    assert_same(first, later.where(np.isin(later.as_of, first.as_of)))
+    assert later.manifest["address"] != first.manifest["address"]
+    assert len(builder.build(NOW - 3 * DAY, NOW + 6 * DAY)) < len(first)
+
+
 def test_stretches_do_not_show(builder: DatasetBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = builder.build(None, NOW)
     monkeypatch.setattr(module, "STRETCH_ROWS", 300)
