@@ -29,7 +29,8 @@ from mainspring.loop.receipt import Begun, Place, Receipt, begin, finish
 from mainspring.model_registry.registry import Registry
 from mainspring.schema import EVENT_TIME, Type
 from mainspring.spec import System
-from mainspring.storage.event_log import Chosen, EventLog
+from mainspring.storage.event_log import EventLog
+from mainspring.storage.frames import Chosen
 from mainspring.storage.prediction_log import PredictionLog
 from mainspring.storage.stores import open_key_value
 from mainspring.storage.tables import Tables

@@ -8,14 +8,13 @@ from __future__ import annotations
 import bisect
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mainspring.errors import StorageError
@@ -24,8 +23,6 @@ from mainspring.storage.durable import locked, make_directory, opened, replacing
 
 _LARGEST_FRAME = 1 << 30
 _NAME = re.compile(r"\d{20}\.log")
-Chosen = Callable[[str, pa.RecordBatch], npt.NDArray[np.bool_]]
-"""For a source and a batch of its events which of them are meant, of shape ``(n,)``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +126,7 @@ class EventLog:
         self._tail = place
         return place.offset
 
-    def erase(self, chosen: Chosen) -> int:
+    def erase(self, chosen: frames.Chosen) -> int:
         """Erase the events that ``chosen`` names, and return how many there were; every other event keeps its number.
 
         Segments are rewritten one by one, each whole or not at all, while appends wait: killed at any point, the same call again
@@ -149,11 +146,11 @@ class EventLog:
             raise StorageError(f"Event log, {self.path}: not all was erased ({error}). Free space on the disk, and erase again.") from error
         return gone
 
-    def _erase(self, base: int, chosen: Chosen) -> int:
+    def _erase(self, base: int, chosen: frames.Chosen) -> int:
         path = self._segment(base)
         Path(f"{path}.tmp").unlink(missing_ok=True)
         with _reading(path, base) as descriptor:
-            changed = {position: frame for position, frame in _without(path, descriptor, base, chosen) if frame is not None}
+            changed = {position: frame for position, frame in frames.without(path, descriptor, base, chosen) if frame is not None}
             if changed:
                 size = os.fstat(descriptor).st_size
                 with replacing(Path(path)) as file:
@@ -270,32 +267,6 @@ def _frames(payload: frames.Payload, offset: int, begin: int, end: int) -> Itera
     for run, start, following in zip(runs, starts, starts[1:], strict=False):
         yield Frame(offset + start, source, batch.slice(row, len(run)), following - start - len(run))
         row += len(run)
-
-
-def _without(path: str, descriptor: int, base: int, chosen: Chosen) -> Iterator[tuple[int, tuple[bytes, int] | None]]:
-    """Where each frame begins, and what it is without the chosen events and how many they are; None where there are none."""
-    position, offset, size = 0, base, os.fstat(descriptor).st_size
-    while position < size:
-        header = frames.read_header(path, descriptor, position, offset)
-        payload = frames.read_payload(path, descriptor, position, header)
-        gone = np.asarray(chosen(payload.source, payload.batch), dtype=np.bool_)
-        if gone.any():
-            positions = np.setdiff1d(np.arange(header.rows), payload.erased)[gone]
-            batch = _undictionaried(payload.batch.filter(pa.array(~gone)))
-            erased = frames.Payload(payload.source, batch, np.union1d(payload.erased, positions))
-            yield position, (frames.encode_erased(erased, header), int(gone.sum()))
-        else:
-            yield position, None
-        position, offset = position + frames.HEADER_BYTES + header.length, offset + header.rows
-
-
-def _undictionaried(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with dictionaries of only the values that it holds."""
-    columns = [
-        column.dictionary_decode().dictionary_encode().cast(column.type) if pa.types.is_dictionary(column.type) else column
-        for column in batch.columns
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
 def _start(base: int) -> _Place:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,8 @@ _FIELDS = struct.Struct("<4sIIQQI")
 _CHECKSUM = struct.Struct("<I")
 HEADER_BYTES = _FIELDS.size + _CHECKSUM.size
 _NONE = np.empty(0, dtype=np.int64)
+Chosen = Callable[[str, pa.RecordBatch], npt.NDArray[np.bool_]]
+"""For a source and a batch of its events which of them are meant, of shape ``(n,)``."""
 
 
 class Header(NamedTuple):
@@ -126,6 +129,36 @@ def hop(path: str, descriptor: int, position: int, offset: int, stop: int | None
             break
         position, offset = end, offset + header.rows
     return Hop(position, offset, 0)
+
+
+def without(path: str, descriptor: int, base: int, chosen: Chosen) -> Iterator[tuple[int, tuple[bytes, int] | None]]:
+    """Where each frame begins, and what it is without the chosen events and how many they are; None where there are none.
+
+    Raises:
+        StorageError: a frame is damaged.
+    """
+    position, offset, size = 0, base, os.fstat(descriptor).st_size
+    while position < size:
+        header = read_header(path, descriptor, position, offset)
+        payload = read_payload(path, descriptor, position, header)
+        gone = np.asarray(chosen(payload.source, payload.batch), dtype=np.bool_)
+        if gone.any():
+            positions = np.setdiff1d(np.arange(header.rows), payload.erased)[gone]
+            batch = _undictionaried(payload.batch.filter(pa.array(~gone)))
+            erased = Payload(payload.source, batch, np.union1d(payload.erased, positions))
+            yield position, (encode_erased(erased, header), int(gone.sum()))
+        else:
+            yield position, None
+        position, offset = position + HEADER_BYTES + header.length, offset + header.rows
+
+
+def _undictionaried(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with dictionaries of only the values that it holds."""
+    columns = [
+        column.dictionary_decode().dictionary_encode().cast(column.type) if pa.types.is_dictionary(column.type) else column
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
 def _erased(data: bytes, rows: int, left: int, stream: Any, reader: Any) -> npt.NDArray[np.int64]:

@@ -30,11 +30,9 @@ from mainspring.storage.prediction_rows import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     import pyarrow as pa
 
-    Mask = npt.NDArray[np.bool_]
+    from mainspring.storage.prediction_table import Mask
 
 __all__ = ["Prediction", "PredictionColumns", "PredictionLog", "PredictionWriter"]
 
@@ -194,7 +192,7 @@ class PredictionLog:
         Raises:
             StorageError: a row is damaged, or a value does not fit its column.
         """
-        from mainspring.storage.prediction_table import union
+        from mainspring.storage.prediction_table import left, union
 
         cursor = dict(since or {})
         tables = []
@@ -204,7 +202,7 @@ class PredictionLog:
                 if following is None or position < following:
                     table = self._load(worker, first, position - first)
                     cursor[worker] = position + table.num_rows
-                    tables.append(_left(table))
+                    tables.append(left(table))
         return union(tables, f"Prediction log, {self.path}"), cursor
 
     def compact(self) -> int:
@@ -233,12 +231,14 @@ class PredictionLog:
         Raises:
             StorageError: a row is damaged, or the disk is full.
         """
+        from mainspring.storage.prediction_table import erase
+
         if not self.path.exists():
             return 0
         self.compact()
         try:
             with locked(self.path / "compact.lock"):
-                return sum(_erase(file, chosen, mentions) for file in sorted(self.path.glob("*.parquet")))
+                return sum(erase(file, chosen, mentions) for file in sorted(self.path.glob("*.parquet")))
         except OSError as error:
             raise StorageError(f"Prediction log, {self.path}: not all was erased ({error}). Free space, and erase again.") from error
 
@@ -277,35 +277,6 @@ class PredictionLog:
 
     def _segments(self) -> dict[str, list[int]]:
         return segments(self.path) if self.path.exists() else {}
-
-
-def _erase(file: Path, chosen: Callable[[pa.Table], Mask], mentions: Callable[[pa.ChunkedArray], Mask]) -> int:
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    from mainspring.storage.prediction_table import read_parquet
-
-    rows = read_parquet(file)
-    erased = chosen(rows) & rows.column("request_id").is_valid().to_numpy()
-    kept = rows.take(pa.array(np.arange(len(rows)), mask=erased))
-    texts = [field.name for field in rows.schema if field.name.startswith("feature.") and field.type == pa.string()]
-    for text in texts:
-        hit = mentions(kept.column(text))
-        for name in (text, text.replace("feature.", "status.", 1)) if hit.any() else ():
-            column = pc.if_else(pa.array(~hit), kept.column(name), None)
-            kept = kept.set_column(kept.schema.get_field_index(name), name, column)
-    if not kept.equals(rows):
-        with replacing(file) as target:
-            pq.write_table(kept, target, compression="zstd")
-    return int(erased.sum())
-
-
-def _left(rows: pa.Table) -> pa.Table:
-    """The rows but the erased ones, which are null throughout."""
-    requests = rows.column("request_id")
-    return rows.filter(requests.is_valid()) if requests.null_count else rows
 
 
 def _own(path: Path, worker: str) -> int:
