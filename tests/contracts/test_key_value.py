@@ -165,3 +165,17 @@ def test_what_was_committed_is_there_when_opened_again(open_store: Opener, tmp_p
             assert len(list(store.scan(b""))) == number
             with store.transaction() as transaction:
                 transaction.put(b"%d" % number, b"")
+
+
+def test_after_a_vacuum_everything_is_there_but_what_was_deleted(store: KeyValue) -> None:
+    with store.transaction() as transaction:
+        for number in range(500):
+            transaction.put(b"%03d" % number, bytes(200))
+    with store.transaction() as transaction:
+        for number in range(0, 500, 2):
+            transaction.delete(b"%03d" % number)
+    assert store.vacuum()
+    assert [key for key, _ in store.scan(b"")] == [b"%03d" % number for number in range(1, 500, 2)]
+    with store.transaction() as transaction:
+        transaction.put(b"more", b"1")
+    assert store.get_many([b"001", b"002", b"more"]) == [bytes(200), None, b"1"]

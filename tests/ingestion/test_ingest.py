@@ -113,3 +113,13 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="Quarantine"):
         Quarantine(tmp_path / "file").add("readings", [Rejected(0, "a", {})], T)
+
+
+def test_erased_rows_are_gone_and_the_others_are_as_they_were(quarantine):
+    quarantine.add("readings", [Rejected(row, f"reason {row}", {"id": row, "level": 2.0}) for row in range(4)], T)
+    before = list(quarantine.read("readings"))
+    assert quarantine.erase("readings", lambda row: row.values["id"] == 2) == 1
+    assert list(quarantine.read("readings")) == [row for row in before if row.row != 2]
+    assert quarantine.erase("nothing", lambda row: True) == 0
+    quarantine.add("readings", [Rejected(9, "again", {"id": 9})], T)
+    assert len(list(quarantine.read("readings"))) == 4

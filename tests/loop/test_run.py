@@ -11,11 +11,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from small_run import small_recording, small_run
 
+from mainspring.cli import main
 from mainspring.design.draw import svg
 from mainspring.design.evidence import build_report
 from mainspring.design.report import Report, to_json
@@ -65,6 +69,33 @@ def test_no_served_value_differs_from_its_recomputation(report: Report) -> None:
     assert requests == report.requests
     assert values > 50 * requests
     assert differences == 0
+
+
+def test_the_skew_reports_are_printed(finished: Workspace) -> None:
+    def ask(*arguments: str) -> tuple[int, Any]:
+        done = CliRunner().invoke(main, ["features", "skew", "eta", "--workspace", str(finished.path), "--json", *arguments])
+        return done.exit_code, json.loads(done.output)
+
+    code, found = ask()
+    assert (code, found["differences"], found["causes"]) == (0, 0, {})
+    code, found = ask("--training", "--rows", "5000")
+    assert found["rows"] == 5000
+    assert code == (9 if found["features"] else 0)
+
+
+def test_an_event_that_comes_after_the_answers_shows_as_a_late_event(finished: Workspace, tmp_path: Path) -> None:
+    copy = Workspace(shutil.copytree(finished.path, tmp_path / "copy"))
+    log, since = EventLog(copy.events), small_recording(DAYS).history_until
+    frames = [frame.batch for frame in log.read() if frame.source == "arrivals"]
+    late = next(batch for batch in frames if batch.column("_known_time").to_numpy().min() > since)
+    ids = pa.array([f"{one}-late" for one in late.column("_event_id").to_pylist()])
+    log.append("arrivals", late.set_column(late.schema.get_field_index("_event_id"), "_event_id", ids))
+    done = CliRunner().invoke(main, ["features", "skew", "eta", "--workspace", str(copy.path)])
+    assert done.exit_code == 9
+    assert "late event" in done.output
+    assert "facts of 'arrivals' in the log had not been applied" in done.output
+    assert "unexplained" not in done.output
+    assert "Next, late event: events reach the log too late" in done.output
 
 
 def test_a_retrained_version_is_promoted_step_by_step(report: Report) -> None:

@@ -4,9 +4,11 @@ import multiprocessing
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -262,3 +264,113 @@ def test_a_log_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="Make the folder writable"):
         EventLog(tmp_path / "file" / "log")
+
+
+def erase_some(log: EventLog, gone: set[int]) -> int:
+    return log.erase(lambda _, batch: np.isin(batch.column("n").to_numpy(), list(gone)))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sizes=st.lists(st.integers(1, 30), min_size=1, max_size=8),
+    segment_bytes=st.sampled_from([1, 4_000, 64 << 20]),
+    gone=st.lists(st.sets(st.integers(0, 250)), min_size=1, max_size=3),
+    data=st.data(),
+)
+def test_erased_events_are_gone_and_every_other_keeps_its_number(tmp_path_factory, sizes, segment_bytes, gone, data) -> None:
+    path = tmp_path_factory.mktemp("log")
+    log = EventLog(path, segment_bytes=segment_bytes, fsync=False)
+    total = sum(sizes)
+    for i, size in enumerate(sizes):
+        log.append("a", rows(sum(sizes[:i]), size))
+    reader = EventLog(path)
+    [*reader.read(data.draw(st.integers(0, total)))]
+    held: set[int] = set()
+    for part in gone:
+        some = {n for n in part if n < total} - held
+        assert erase_some(log, part) == len(some)
+        held |= some
+    for one in (log, reader, EventLog(path)):
+        begin = data.draw(st.integers(0, total))
+        end = data.draw(st.integers(begin, total))
+        frames = list(one.read(begin, end))
+        assert numbers(frames) == [n for n in range(begin, end) if n not in held]
+        for frame in frames:
+            assert frame.batch.equals(rows(frame.offset, len(frame.batch)))
+        assert [frame.offset for frame in frames[1:]] == [frame.end for frame in frames[:-1]]
+        assert not frames or (frames[0].offset, frames[-1].end) == (begin, end)
+    assert reader.append("a", rows(total, 2)) == total
+    assert numbers(list(log.read(total))) == [total, total + 1]
+    assert erase_some(log, held) == 0
+
+
+def test_the_bytes_of_erased_events_are_gone(tmp_path: Path) -> None:
+    log = EventLog(tmp_path, fsync=False)
+    secret = pa.array(["open", "a-very-long-secret", "open"])
+    log.append("a", pa.record_batch({"n": [0, 1, 2], "text": secret, "kind": secret.dictionary_encode()}))
+    log.append(
+        "a", pa.record_batch({"n": [3], "text": ["a-very-long-secret"], "kind": pa.array(["a-very-long-secret"]).dictionary_encode()})
+    )
+    size = last_segment(tmp_path).stat().st_size
+    assert erase_some(log, {1, 3}) == 2
+    assert b"secret" not in last_segment(tmp_path).read_bytes()
+    assert last_segment(tmp_path).stat().st_size == size
+    assert [(frame.offset, frame.end) for frame in log.read()] == [(0, 2), (2, 3), (3, 4)]
+    assert [frame.batch["kind"].to_pylist() for frame in log.read()] == [["open"], ["open"], []]
+
+
+def test_an_erasure_that_is_killed_is_finished_by_the_next(tmp_path: Path, child: Child) -> None:
+    log = EventLog(tmp_path, segment_bytes=20_000, fsync=False)
+    for start in range(0, 30_000, 100):
+        log.append("a", rows(start, 100))
+    killed = 0
+    for wait in (0.0, 0.02, 0.05, 0.1):
+        with child(ERASING, tmp_path) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(wait)
+            process.send_signal(signal.SIGKILL)
+            killed += process.wait() == -signal.SIGKILL
+        left = numbers(list(EventLog(tmp_path).read()))
+        assert set(range(30_000)) - set(left) <= set(range(0, 30_000, 3))
+    assert killed
+    erase_some(log, set(range(0, 30_000, 3)))
+    assert numbers(list(EventLog(tmp_path).read())) == [n for n in range(30_000) if n % 3]
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_appends_and_reads_go_on_while_events_are_erased(tmp_path: Path) -> None:
+    log = EventLog(tmp_path, segment_bytes=5_000, fsync=False)
+    for start in range(0, 10_000, 100):
+        log.append("a", rows(start, 100))
+    stop = threading.Event()
+    problems: list[str] = []
+
+    def append_and_read() -> None:
+        own, start, offset = EventLog(tmp_path, segment_bytes=5_000, fsync=False), 10_000, 0
+        while not stop.is_set():
+            own.append("a", rows(start, 10))
+            start += 10
+            for frame in own.read(offset):
+                if frame.offset != offset:
+                    problems.append(f"{frame.offset} after {offset}")
+                offset = frame.end
+
+    thread = threading.Thread(target=append_and_read)
+    thread.start()
+    for part in range(5):
+        erase_some(log, set(range(part, 10_000, 5)))
+    stop.set()
+    thread.join()
+    assert problems == []
+    assert min(numbers(list(log.read()))) == 10_000
+
+
+ERASING = """
+import sys
+from pathlib import Path
+from mainspring.storage.event_log import EventLog
+log = EventLog(Path(sys.argv[1]))
+print("ready", flush=True)
+log.erase(lambda _, batch: batch.column("n").to_numpy() % 3 == 0)
+"""

@@ -314,3 +314,48 @@ def test_a_full_disk_refuses_the_row_and_leaves_the_log_whole(tmp_path: Path, ch
     assert "was not logged" in message
     assert int(rows) > 10
     assert ids(PredictionLog(tmp_path).read()[0]) == list(range(int(rows)))
+
+
+def erase_some(log: PredictionLog, gone: set[int]) -> int:
+    return log.erase(
+        lambda rows: np.isin(rows["as_of"].fill_null(-1).to_numpy(), list(gone)),
+        lambda text: np.array([value == "é7" for value in text.to_pylist()], dtype=np.bool_),
+    )
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(gone=st.sets(st.integers(0, 39)), cursor_at=st.integers(0, 40), rotate=st.sampled_from([3, 100]))
+def test_erased_rows_are_gone_and_the_others_keep_their_numbers(tmp_path_factory, gone, cursor_at, rotate) -> None:
+    path = tmp_path_factory.mktemp("log")
+    write(path, 0, cursor_at, rotate_rows=rotate)
+    log = PredictionLog(path)
+    _, cursor = log.read()
+    write(path, cursor_at, 40, rotate_rows=rotate)
+    assert erase_some(log, gone) == len(gone)
+    assert erase_some(log, gone) == 0
+    assert ids(log.read()[0]) == [n for n in range(40) if n not in gone]
+    table, cursor = log.read(cursor)
+    assert ids(table) == [n for n in range(cursor_at, 40) if n not in gone]
+    assert cursor == {"0": 40}
+    write(path, 40, 43)
+    assert ids(log.read(cursor)[0]) == [40, 41, 42]
+
+
+def test_a_text_that_was_served_to_another_becomes_null_without_status(tmp_path: Path) -> None:
+    write(tmp_path, 0, 10)
+    log = PredictionLog(tmp_path)
+    assert erase_some(log, {3}) == 1
+    rows = {row["as_of"]: row for row in log.read()[0].to_pylist()}
+    assert (rows[7]["feature.last"], rows[7]["status.last"], rows[7]["feature.count"]) == (None, None, 7)
+    assert (rows[6]["feature.last"], rows[6]["status.last"]) == ("é6", 2)
+
+
+def test_what_a_living_worker_writes_stays_until_it_is_sealed(tmp_path: Path) -> None:
+    log = PredictionLog(tmp_path)
+    with writing(tmp_path) as writer:
+        writer.append(prediction(5))
+        assert erase_some(log, {5}) == 0
+        writer.append(prediction(6))
+        assert ids(log.read()[0]) == [5, 6]
+    assert erase_some(log, {5}) == 1
+    assert ids(log.read()[0]) == [6]

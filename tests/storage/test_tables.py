@@ -118,3 +118,18 @@ def test_a_catch_up_killed_before_any_step_is_taken_up_by_the_next(tmp_path: Pat
     assert tables.catch_up(log) == 9
     assert (numbers(tables, "a"), numbers(tables, "b")) == ([0, 1, 2, 3, 6, 7, 8], [4, 5])
     assert len(list((tmp_path / "tables").glob("*/*"))) == 3
+
+
+def test_erased_rows_are_gone_and_the_tables_go_on(tmp_path: Path) -> None:
+    log, tables = EventLog(tmp_path / "log", fsync=False), Tables(tmp_path / "tables")
+    for start in (0, 10, 20):
+        log.append("a", rows(start, 10))
+        tables.catch_up(log)
+    parts = tables.files("a")
+    assert tables.erase("a", lambda table: table["n"].to_numpy() < 12) == 12
+    assert tables.erase("a", lambda table: table["n"].to_numpy() < 12) == 0
+    assert tables.erase("none", lambda table: table["n"].to_numpy() < 12) == 0
+    assert (tables.files("a"), tables.position) == (parts, 30)
+    log.append("a", rows(30, 2))
+    tables.catch_up(log)
+    assert numbers(tables, "a") == list(range(12, 32))

@@ -31,8 +31,8 @@ def dataset(space: Workspace) -> Dataset:
     return DatasetBuilder(system, Tables(space.tables)).build(None, NOW)
 
 
-def test_a_set_built_in_steps_is_the_set_built_at_once(space: Workspace, dataset: Dataset) -> None:
-    builder = DatasetBuilder(system, Tables(space.tables))
+def test_a_set_built_in_steps_is_the_set_built_at_once(space: Workspace, dataset: Dataset, tmp_path: Path) -> None:
+    builder = DatasetBuilder(system, Tables(space.tables), tmp_path)
     for now in (NOW - 20 * DAY, NOW - 5 * DAY - 7, NOW - DAY):
         builder.build(None, now)
     stepwise = builder.build(None, NOW)

@@ -261,6 +261,27 @@ features.add_command(dead_letters)
 
 
 @main.command()
+@click.argument("system")
+@click.option("--key", required=True, help="COLUMN=VALUE: a key column of a source, and the value to erase.")
+@workspace_option
+@json_option
+def erase(system: str, key: str, workspace: Path | None, as_json: bool) -> None:
+    """Erase a key everywhere: events, tables, online store, answers, training sets, quarantine; with a receipt.
+
+    Exit code 9 when something is left that a running server holds: stop it and ask again. What lies outside the workspace
+    (recordings, backups, snapshots of a Redis server) is not touched.
+
+    \b
+    Example:
+      mainspring erase eta --key vehicle=N713TW
+    """
+    from mainspring.cli.erasing import erase_key
+
+    if not erase_key(system, key, workspace, as_json=as_json):
+        sys.exit(9)
+
+
+@main.command()
 @json_option
 def doctor(as_json: bool) -> None:
     """Check this machine: Python, packages of every extra, data folder, disk.

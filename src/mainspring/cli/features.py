@@ -30,6 +30,7 @@ def features() -> None:
       mainspring features breaks eta
       mainspring features stream eta --workers 2
       mainspring features dead-letters list eta
+      mainspring features skew eta
     """
 
 
@@ -130,8 +131,7 @@ def materialise(system: str, workspace: Path | None, online: str | None, as_json
     from mainspring.cli.progress import Bars
     from mainspring.cli.systems import find_system, newest_workspace
     from mainspring.feature_store.online import OnlineStore
-    from mainspring.storage.event_log import EventLog
-    from mainspring.storage.stores import open_key_value
+    from mainspring.storage.stores import open_key_value, open_log
     from mainspring.storage.workspace import Workspace
 
     place = Workspace(workspace or newest_workspace(system))
@@ -139,9 +139,37 @@ def materialise(system: str, workspace: Path | None, online: str | None, as_json
     store = OnlineStore(find_system(system).system, open_key_value(url))
     started, begin = time.perf_counter(), store.offset
     with Bars(quiet=as_json) as bars:
-        end = store.apply(EventLog(place.events), progress=lambda done, total: bars.step("materialise", done, total))
+        end = store.apply(open_log(place.events_url), progress=lambda done, total: bars.step("materialise", done, total))
     told = {"store": url, "from": begin, "to": end, "seconds": round(time.perf_counter() - started, 3)}
     click.echo(json.dumps(told) if as_json else f"{url} holds events 0 to {end:,}: {end - begin:,} were added in {told['seconds']} s.")
+
+
+@features.command()
+@click.argument("system")
+@click.option("--workspace", type=click.Path(path_type=Path), default=None, help="Folder of the run; the newest of the system.")
+@click.option("--training", is_flag=True, help="Not what was served, but what training sets would hold if late facts were counted.")
+@click.option("--rows", default=100_000, show_default=True, help="How many of the newest requests are recomputed with --training.")
+@json_option
+def skew(system: str, workspace: Path | None, training: bool, rows: int, as_json: bool) -> None:
+    """Recompute what was served, and say which values differ and why. Exit code 9 when any do.
+
+    \b
+    Causes:
+      late event    an earlier state of the log, or facts known only later, give what was served
+      expired       max_age held for one side and not for the other
+      version       the feature was declared otherwise when it was served
+      code          a function gives another value for the inputs that it was given
+      unavailable   the store had not answered: defaults were served (not counted as differing)
+      unexplained   none of these
+    """
+    from mainspring.cli.skew import show_hindsight, show_skew
+    from mainspring.cli.systems import find_system, newest_workspace
+    from mainspring.storage.workspace import Workspace
+
+    declared, space = find_system(system).system, Workspace(workspace or newest_workspace(system))
+    differ = show_hindsight(declared, space, rows, as_json=as_json) if training else show_skew(declared, space, as_json=as_json)
+    if differ:
+        raise SystemExit(9)
 
 
 def _print(entries: Sequence[Entry], *, as_json: bool) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from mainspring.columns import Array, from_arrow
+from mainspring.columns import Array, from_arrow, to_values
 from mainspring.feature_store.point_in_time import answer, name_facts, name_questions, quoted
-from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME
-from mainspring.spec import Source, System
+from mainspring.schema import ENVELOPE, EVENT_ID, EVENT_TIME, KNOWN_TIME, arrow_type
+from mainspring.spec import Source, System, View
 from mainspring.spec.evaluate import apply_functions
 
 AS_OF = "_as_of"
@@ -29,15 +31,25 @@ class OfflineStore:
         self._config: dict[str, Any] = {"threads": threads, "memory_limit": memory, "preserve_insertion_order": True}
 
     def features(
-        self, questions: pa.Table, *, known_as_of: bool = True, known_until: int | None = None, progress: Progress | None = None
+        self,
+        questions: pa.Table,
+        *,
+        known_as_of: bool = True,
+        known_until: int | None = None,
+        progress: Progress | None = None,
+        only: Collection[str] | None = None,
     ) -> dict[str, Array]:
         """Every feature of the System for each question, as columns of shape ``(len(questions),)`` in the questions' order.
 
         ``questions`` holds the request's columns and ``_as_of`` (int64, microseconds UTC). With ``known_as_of`` a fact counts
-        only from its known time on; ``known_until`` leaves out facts known after that instant altogether.
+        only from its known time on; ``known_until`` leaves out facts known after that instant altogether. ``only`` names the
+        features that are wanted, all without it.
         """
+        wanted = {feature.name for feature in self._system.features} if only is None else set(only)
+        needed = self._needed(wanted)
         columns = {name: from_arrow(questions.column(name), self._system.request.columns[name].type) for name in self._request(questions)}
-        views = self._system.views
+        kept = {view: [one for one in aggregates if one.name in needed] for view, aggregates in self._system.views.items()}
+        views = {view: aggregates for view, aggregates in kept.items() if aggregates}
         with duckdb.connect(config=self._config) as connection:
             name_questions(connection, questions, AS_OF)
             for source in dict.fromkeys(view.source for view in views):
@@ -46,8 +58,8 @@ class OfflineStore:
                 columns |= answer(connection, view, aggregates, known_as_of)
                 if progress is not None:
                     progress(done, len(views))
-        columns |= apply_functions(self._system.functions, columns)
-        return {feature.name: columns[feature.name] for feature in self._system.features}
+        columns |= apply_functions([one for one in self._system.functions if one.name in needed], columns)
+        return {feature.name: columns[feature.name] for feature in self._system.features if feature.name in wanted}
 
     def labels(self, questions: pa.Table, *, known_until: int) -> pa.Table:
         """The label of each question: columns ``label`` (float64, null where there is none) and ``label_known_at`` (int64).
@@ -70,6 +82,29 @@ class OfflineStore:
                             WHEN {matured} <= {known_until} THEN {default} END AS label, known_at AS label_known_at
                 FROM questions q LEFT JOIN found USING (_row) ORDER BY q._row"""
             return connection.sql(sql).to_arrow_table()
+
+    def facts(self, view: View, request: Mapping[str, Array]) -> pa.Table:
+        """The facts that a view may hold for some requests, in the order of the log: keys, what its aggregates read, id and times."""
+        read = [column for one in self._system.views[view] for column in one.columns]
+        names = list(dict.fromkeys((*view.columns, *read, *ENVELOPE)))
+        chosen = None
+        for column, on in zip(view.columns, view.on, strict=True):
+            keys = pc.field(column).isin(
+                pa.array([key for key in set(to_values(request[on])) if key is not None], arrow_type(view.source.columns[column].type))
+            )
+            chosen = keys if chosen is None else chosen & keys
+        parts = [pq.read_table(file, columns=names, filters=chosen) for file in self._files(view.source.name)]
+        if parts:
+            return pa.concat_tables(parts, promote_options="permissive")
+        return pa.table({name: pa.array([], pa.int64()) for name in names})
+
+    def _needed(self, wanted: set[str]) -> set[str]:
+        """The features that are wanted, and what their functions read."""
+        needed = set(wanted)
+        for function in reversed(self._system.functions):
+            if function.name in needed:
+                needed |= set(function.inputs)
+        return needed
 
     def _request(self, questions: pa.Table) -> list[str]:
         return [name for name in questions.column_names if name in self._system.request.columns]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,11 +15,12 @@ from mainspring.columns import Array, to_array
 from mainspring.errors import StorageError
 from mainspring.feature_store.online_view import OnlineView
 from mainspring.feature_store.online_writer import OnlineWriter
+from mainspring.feature_store.packing import pack_key, unpack_key
 from mainspring.schema import Status, Type
 from mainspring.spec import System, View
 from mainspring.storage.key_value import KeyValue
 from mainspring.storage.log import Frame, Log
-from mainspring.storage.sharded import ShardedKeyValue
+from mainspring.storage.sharded import PREFIX_BYTES, ShardedKeyValue
 
 _log = logging.getLogger(__name__)
 
@@ -48,9 +49,11 @@ class OnlineStore:
     a store in shards one a shard, each with offsets of its own, in as many processes.
     """
 
-    def __init__(self, system: System, store: KeyValue) -> None:
+    def __init__(self, system: System, store: KeyValue, *, sources: Collection[str] | None = None) -> None:
+        """``sources`` names those whose views are meant; all without it."""
         self._store = store
-        self._views = [OnlineView(view, aggregates) for view, aggregates in system.views.items()]
+        views = {view: aggregates for view, aggregates in system.views.items() if sources is None or view.source.name in sources}
+        self._views = [OnlineView(view, aggregates) for view, aggregates in views.items()]
         shards = store.shards if isinstance(store, ShardedKeyValue) else ()
         shares = [OnlineWriter(self._views, shard, (number, len(shards))) for number, shard in enumerate(shards)]
         self.writers = tuple(shares or [OnlineWriter(self._views, store)])
@@ -139,6 +142,22 @@ class OnlineStore:
         """
         folded = [writer.apply_batch(stream, number, source, batch, origin) for writer in self.writers]
         return any(folded)
+
+    def rebuild(self, fresh: OnlineStore, log: Log) -> None:
+        """Replace the rows of the views of ``fresh``, an empty store in as many shards: see `OnlineWriter.rebuild`."""
+        for writer, other in zip(self.writers, fresh.writers, strict=True):
+            writer.rebuild(other, log)
+
+    def holding(self, column: str, value: Any) -> int:
+        """The number of rows whose key, ids or texts hold ``value``; in keys, where the view has ``column`` among its keys."""
+        positions = {one.prefix: one.plan.view.columns.index(column) for one in self._views if column in one.plan.view.columns}
+        packed = pack_key([value])[1:] if isinstance(value, str) else None
+        found = 0
+        for key, row in self._store.scan(b""):
+            at = positions.get(key[:PREFIX_BYTES])
+            keyed = at is not None and unpack_key(key[PREFIX_BYTES:])[at] == value
+            found += keyed or (packed is not None and (packed in key or packed in row))
+        return found
 
     def _get(self, keys: list[bytes], deadline_us: int | None) -> list[bytes | None] | None:
         """The rows of keys; None where the store failed or was late."""

@@ -10,6 +10,7 @@ from mainspring.errors import DataError, StorageError
 from mainspring.feature_store.online_view import OnlineView
 from mainspring.storage.key_value import KeyValue, KeyValueTransaction
 from mainspring.storage.log import Frame, Log, pieces
+from mainspring.storage.sharded import PREFIX_BYTES
 
 _OFFSET = b"\x00offset:"
 _SKIPPED = b"\x00skipped:"
@@ -92,6 +93,53 @@ class OnlineWriter:
                 self._insert(transaction, online, [frame], 0)
                 transaction.put(key, (number + 1).to_bytes(8, "little") + origin.encode())
         return bool(behind)
+
+    def rebuild(self, fresh: OnlineWriter, log: Log) -> None:
+        """Replace the rows of the views of ``fresh``, the writer of an empty store, by what the log gives, in one transaction.
+
+        Readers and the consumers of the log go on meanwhile. Events that do not fit are skipped again. Rows of views that are
+        not declared any more are dropped.
+
+        Raises:
+            StorageError: a view's events do not come from the log alone.
+        """
+        fed = {key[len(_STREAM) :][:PREFIX_BYTES] for key, _ in self._store.scan(_STREAM)}
+        for online in fresh._views:
+            if online.prefix in fed:
+                raise StorageError(
+                    f"View '{online.plan.view.name}': its events come by a stream beside the event log, which cannot give them again. "
+                    "Empty the online store, and start the stream from its beginning."
+                )
+        while not self._replaced(fresh, fresh._refill(log)):
+            pass
+
+    def _refill(self, log: Log) -> int:
+        for frames in pieces(log.read(self.offset), _ROWS):
+            try:
+                self.apply_frames(frames)
+            except DataError:
+                for frame in frames:
+                    try:
+                        self.apply_frames([frame])
+                    except DataError:
+                        self.skip(frame)
+        return self.offset
+
+    def _replaced(self, fresh: OnlineWriter, offset: int) -> bool:
+        """Put the rows of ``fresh`` in the place of its views'; False where these have been taken beyond ``offset`` meanwhile."""
+        others = tuple(one.prefix for one in self._views if one.prefix not in {other.prefix for other in fresh._views})
+        marks = tuple(kind + prefix for kind in (_OFFSET, _SKIPPED, _STREAM) for prefix in others)
+        with self._store.transaction() as transaction:
+            held = transaction.get_many(fresh._offset_keys)
+            if any(int.from_bytes(one or b"", "little") > offset for one in held):
+                return False
+            for key, _ in self._store.scan(b""):
+                of_view = key.startswith((_OFFSET, _SKIPPED, _STREAM)) or not key.startswith(b"\x00")
+                if of_view and not key.startswith(others + marks):
+                    transaction.delete(key)
+            for key, row in fresh._store.scan(b""):
+                transaction.put(key, row)
+        return True
 
     def _check(self, frames: Sequence[Frame]) -> None:
         for frame in frames:

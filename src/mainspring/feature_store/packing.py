@@ -257,3 +257,9 @@ def _decode_all(count: int, packed: bytes) -> list[Any]:
 def pack_key(values: Sequence[Any]) -> bytes:
     """A key's values as bytes."""
     return _encode(values)
+
+
+def unpack_key(key: bytes) -> list[Any]:
+    """The values that `pack_key` packed."""
+    values: list[Any] = msgspec.msgpack.decode(key)
+    return values

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from mainspring.clock import format_instant, parse_instant
 from mainspring.errors import StorageError
 from mainspring.ingestion.contract import Rejected
+from mainspring.storage.durable import locked, replacing
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ class Quarantine:
         lines = [_line(one, at) for one in rejected]
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._append(self._path(source), "".join(lines).encode())
+            with locked(self._folder / "lock"):
+                self._append(self._path(source), "".join(lines).encode())
         except OSError as error:
             raise StorageError(
                 f"Quarantine, {self._path(source)}: {len(lines)} rejected rows could not be written ({error}). "
@@ -66,6 +68,27 @@ class Quarantine:
     def counts(self, source: str) -> Counter[str]:
         """Number of rows by reason."""
         return Counter(row.reason for row in self.read(source))
+
+    def erase(self, source: str, chosen: Callable[[Quarantined], bool]) -> int:
+        """Erase the rows of a source that ``chosen`` names, and return how many; half-written lines go as well.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        path = self._path(source)
+        if not path.exists():
+            return 0
+        try:
+            with locked(self._folder / "lock"):
+                rows = list(self.read(source))
+                kept = [row for row in rows if not chosen(row)]
+                with replacing(path) as file:
+                    for row in kept:
+                        head = {"at": format_instant(row.at), "row": row.row, "reason": row.reason}
+                        file.write((json.dumps({**head, "values": row.values}) + "\n").encode())
+        except OSError as error:
+            raise StorageError(f"Quarantine, {path}: rows were not erased ({error}). Make the folder writable, and erase again.") from error
+        return len(rows) - len(kept)
 
     def _path(self, source: str) -> Path:
         return self._folder / f"{source}.jsonl"

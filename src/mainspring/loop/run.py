@@ -32,6 +32,7 @@ from mainspring.model_registry.deployment import Decision
 from mainspring.model_registry.registry import Registry
 from mainspring.monitoring.reading import Reading
 from mainspring.spec import System
+from mainspring.spec.versions import feature_versions
 from mainspring.storage.key_value import KeyValue
 from mainspring.storage.log import Log
 from mainspring.storage.prediction_log import PredictionLog
@@ -104,7 +105,8 @@ class Run:
         begun = started(self.registry.decisions(self.system.name))
         if begun is None:
             artifacts = {"system.json": self.system.to_json().encode()}
-            self.registry.register("system", self.system.name, {"hash": self.system.hash}, artifacts, at=self.clock.now())
+            manifest = {"hash": self.system.hash, "features": feature_versions(self.system.features, self.system.request)}
+            self.registry.register("system", self.system.name, manifest, artifacts, at=self.clock.now())
             self._decide("run_started", reason=f"recording {self.recording.name}", evidence={**key, **self.recording.notes})
         elif begun != key:
             raise StorageError(

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from mainspring.errors import StorageError
 from mainspring.storage import frames
-from mainspring.storage.durable import locked, make_directory, opened, sync_directory, write_all
+from mainspring.storage.durable import locked, make_directory, opened, replacing, sync_directory, write_all
 from mainspring.storage.log import Frame, check_source, outside
 
 _LARGEST_FRAME = 1 << 30
@@ -116,6 +117,42 @@ class EventLog:
     def close(self) -> None:
         """Nothing is held open."""
 
+    def erase(self, chosen: frames.Chosen) -> int:
+        """Erase the events that ``chosen`` names, and return how many there were; every other event keeps its number.
+
+        Segments are rewritten one by one, each whole or not at all, while appends wait: killed at any point, the same call again
+        finishes. Readers see a segment as it was or as it is.
+
+        Raises:
+            StorageError: a frame is damaged, or the disk is full.
+        """
+        gone, last = 0, -1
+        try:
+            while (base := next((one for one in self._bases() if one > last), None)) is not None:
+                with locked(self._lock):
+                    self._tail = self._heal(self._tail)
+                    gone += self._erase(base, chosen)
+                last = base
+        except OSError as error:
+            raise StorageError(f"Event log, {self.path}: not all was erased ({error}). Free space on the disk, and erase again.") from error
+        return gone
+
+    def _erase(self, base: int, chosen: frames.Chosen) -> int:
+        path = self._segment(base)
+        Path(f"{path}.tmp").unlink(missing_ok=True)
+        with _reading(path, base) as descriptor:
+            changed = {position: frame for position, frame in frames.without(path, descriptor, base, chosen) if frame is not None}
+            if changed:
+                size = os.fstat(descriptor).st_size
+                with replacing(Path(path)) as file:
+                    written = 0
+                    for position, (frame, _) in changed.items():
+                        file.write(os.pread(descriptor, position - written, written))
+                        file.write(frame)
+                        written = position + len(frame)
+                    file.write(os.pread(descriptor, size - written, written))
+        return sum(count for _, count in changed.values())
+
     def _append(self, place: _Place, source: str, batch: pa.RecordBatch) -> _Place:
         buffers = frames.encode(source, batch, place.offset)
         length = sum(len(buffer) for buffer in buffers)
@@ -136,9 +173,8 @@ class EventLog:
                 size = os.fstat(descriptor).st_size
                 while place.offset < stop and place.position < size:
                     header = frames.read_header(path, descriptor, place.position, place.offset)
-                    source, batch = frames.read_payload(path, descriptor, place.position, header)
-                    skip = max(offset - place.offset, 0)
-                    yield Frame(place.offset + skip, source, batch.slice(skip, stop - place.offset - skip))
+                    payload = frames.read_payload(path, descriptor, place.position, header)
+                    yield from _frames(payload, place.offset, max(offset - place.offset, 0), min(stop - place.offset, header.rows))
                     place = _Place(place.base, place.position + frames.HEADER_BYTES + header.length, place.offset + header.rows)
                     self._last_read = place
             if place.offset < stop and (place.offset == place.base or not os.path.exists(self._segment(place.offset))):
@@ -204,6 +240,24 @@ class EventLog:
 
     def _segment(self, base: int) -> str:
         return f"{self._folder}/{base:020d}.log"
+
+
+def _frames(payload: frames.Payload, offset: int, begin: int, end: int) -> Iterator[Frame]:
+    """Positions ``begin`` to ``end`` of the frame at ``offset``: a run of rows and the erased events after it at a time."""
+    source, batch, erased = payload
+    if not len(erased):
+        yield Frame(offset + begin, source, batch.slice(begin, end - begin))
+        return
+    left = np.setdiff1d(np.arange(len(batch) + len(erased)), erased)
+    row, last = left.searchsorted([begin, end]).tolist()
+    left = left[row:last]
+    runs = np.split(left, np.flatnonzero(np.diff(left) > 1) + 1) if len(left) else []
+    starts = [*(int(run[0]) for run in runs), end]
+    if starts[0] > begin:
+        yield Frame(offset + begin, source, batch.slice(0, 0), offset + starts[0])
+    for run, start, following in zip(runs, starts, starts[1:], strict=False):
+        yield Frame(offset + start, source, batch.slice(row, len(run)), offset + following)
+        row += len(run)
 
 
 def _start(base: int) -> _Place:

@@ -1,6 +1,9 @@
 """The file format of the event log: frames back to back, each a header, an Arrow IPC stream of one batch, the source's name.
 
 The header has a checksum of its own that also covers the payload's: a damaged length is never mistaken for a torn tail.
+
+A frame from which events were erased keeps its number of events and its length in bytes: after the batch of those that are left
+stand the positions of the erased ones (uint32, little-endian; none where all are), then zeros up to the source's name.
 """
 
 from __future__ import annotations
@@ -8,8 +11,11 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from mainspring.errors import StorageError
@@ -19,6 +25,9 @@ _MAGIC = b"MSE1"
 _FIELDS = struct.Struct("<4sIIQQI")
 _CHECKSUM = struct.Struct("<I")
 HEADER_BYTES = _FIELDS.size + _CHECKSUM.size
+_NONE = np.empty(0, dtype=np.int64)
+Chosen = Callable[[str, pa.RecordBatch], npt.NDArray[np.bool_]]
+"""For a source and a batch of its events which of them are meant, of shape ``(n,)``."""
 
 
 class Header(NamedTuple):
@@ -39,15 +48,37 @@ class Hop(NamedTuple):
     torn: int
 
 
+class Payload(NamedTuple):
+    """What a frame holds: its source, the events that are left, and the positions in the frame of those that were erased."""
+
+    source: str
+    batch: pa.RecordBatch
+    erased: npt.NDArray[np.int64]
+
+
 def encode(source: str, batch: pa.RecordBatch, offset: int) -> list[Any]:
     """The buffers of one frame, in the order in which they are written."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as stream:
-        stream.write_batch(batch)
-    body, name = sink.getvalue(), source.encode()
-    checksum = zlib.crc32(name, zlib.crc32(body))
-    fields = _FIELDS.pack(_MAGIC, len(name), batch.num_rows, body.size + len(name), offset, checksum)
-    return [fields + _CHECKSUM.pack(zlib.crc32(fields)), body, name]
+    body, name = _stream(batch), source.encode()
+    return [_header(name, batch.num_rows, body.size + len(name), offset, zlib.crc32(name, zlib.crc32(body))), body, name]
+
+
+def encode_erased(payload: Payload, header: Header) -> bytes:
+    """The frame of ``header`` with what is left of it, as long in bytes as it was.
+
+    Raises:
+        StorageError: what is left and the positions need more bytes than the frame had.
+    """
+    name = payload.source.encode()
+    positions = payload.erased.astype("<u4").tobytes() if payload.batch.num_rows else b""
+    room = header.length - len(name)
+    body = next((one for one in (_stream(payload.batch), _stream(payload.batch, "zstd")) if one.size + len(positions) <= room), None)
+    if body is None:
+        raise StorageError(
+            f"Event log, event {header.offset}: its frame has no room for {len(payload.batch)} of {header.rows} events and the places of "
+            "the others. Erase all events of this frame, or rebuild the log from its sources."
+        )
+    data = bytes(body) + positions + bytes(room - body.size - len(positions)) + name
+    return _header(name, header.rows, header.length, header.offset, zlib.crc32(data)) + data
 
 
 def to_message(source: str, batch: pa.RecordBatch) -> bytes:
@@ -84,8 +115,8 @@ def read_header(path: str, descriptor: int, position: int, offset: int) -> Heade
     return _parse(path, os.pread(descriptor, HEADER_BYTES, position), position, offset)
 
 
-def read_payload(path: str, descriptor: int, position: int, header: Header) -> tuple[str, pa.RecordBatch]:
-    """Source and batch of the frame at ``position``.
+def read_payload(path: str, descriptor: int, position: int, header: Header) -> Payload:
+    """What the frame at ``position`` holds.
 
     Raises:
         StorageError: the payload is cut short or does not match its checksum.
@@ -96,8 +127,10 @@ def read_payload(path: str, descriptor: int, position: int, header: Header) -> t
     if zlib.crc32(data) != header.checksum:
         raise damaged(path, position, header.offset, "a frame's payload does not match its checksum")
     split = header.length - header.name_length
-    batch = pa.ipc.open_stream(pa.py_buffer(data).slice(0, split)).read_next_batch()
-    return data[split:].decode(), batch
+    reader = pa.BufferReader(pa.py_buffer(data).slice(0, split))
+    stream = pa.ipc.open_stream(reader)
+    batch = stream.read_next_batch()
+    return Payload(data[split:].decode(), batch, _erased(data, header.rows, batch.num_rows, stream, reader))
 
 
 def hop(path: str, descriptor: int, position: int, offset: int, stop: int | None = None) -> Hop:
@@ -121,6 +154,57 @@ def hop(path: str, descriptor: int, position: int, offset: int, stop: int | None
             break
         position, offset = end, offset + header.rows
     return Hop(position, offset, 0)
+
+
+def without(path: str, descriptor: int, base: int, chosen: Chosen) -> Iterator[tuple[int, tuple[bytes, int] | None]]:
+    """Where each frame begins, and what it is without the chosen events and how many they are; None where there are none.
+
+    Raises:
+        StorageError: a frame is damaged.
+    """
+    position, offset, size = 0, base, os.fstat(descriptor).st_size
+    while position < size:
+        header = read_header(path, descriptor, position, offset)
+        payload = read_payload(path, descriptor, position, header)
+        gone = np.asarray(chosen(payload.source, payload.batch), dtype=np.bool_)
+        if gone.any():
+            positions = np.setdiff1d(np.arange(header.rows), payload.erased)[gone]
+            batch = _undictionaried(payload.batch.filter(pa.array(~gone)))
+            erased = Payload(payload.source, batch, np.union1d(payload.erased, positions))
+            yield position, (encode_erased(erased, header), int(gone.sum()))
+        else:
+            yield position, None
+        position, offset = position + HEADER_BYTES + header.length, offset + header.rows
+
+
+def _undictionaried(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with dictionaries of only the values that it holds."""
+    columns = [
+        column.dictionary_decode().dictionary_encode().cast(column.type) if pa.types.is_dictionary(column.type) else column
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
+def _erased(data: bytes, rows: int, left: int, stream: Any, reader: Any) -> npt.NDArray[np.int64]:
+    if left == rows:
+        return _NONE
+    if left == 0:
+        return np.arange(rows)
+    list(stream)
+    return np.frombuffer(data, "<u4", rows - left, reader.tell()).astype(np.int64)
+
+
+def _stream(batch: pa.RecordBatch, compression: str | None = None) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as stream:
+        stream.write_batch(batch)
+    return sink.getvalue()
+
+
+def _header(name: bytes, rows: int, length: int, offset: int, checksum: int) -> bytes:
+    fields = _FIELDS.pack(_MAGIC, len(name), rows, length, offset, checksum)
+    return fields + _CHECKSUM.pack(zlib.crc32(fields))
 
 
 def _parse(path: str, data: bytes, position: int, offset: int) -> Header:

@@ -54,6 +54,10 @@ class KeyValue(Protocol):
         """Keys that begin with ``prefix`` and their values, in the order of the keys, as they were at the first step."""
         ...
 
+    def vacuum(self) -> bool:
+        """Leave nothing of what was deleted in the store's files; False where that must wait until others have closed it."""
+        ...
+
     def close(self) -> None:
         """Let go of the store; nothing may be called after it."""
         ...

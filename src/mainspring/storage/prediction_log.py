@@ -10,7 +10,7 @@ import fcntl
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +31,8 @@ from mainspring.storage.prediction_rows import (
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from mainspring.storage.prediction_table import Mask
 
 __all__ = ["Prediction", "PredictionColumns", "PredictionLog", "PredictionWriter"]
 
@@ -190,7 +192,7 @@ class PredictionLog:
         Raises:
             StorageError: a row is damaged, or a value does not fit its column.
         """
-        from mainspring.storage.prediction_table import union
+        from mainspring.storage.prediction_table import left, union
 
         cursor = dict(since or {})
         tables = []
@@ -198,8 +200,9 @@ class PredictionLog:
             for first, following in zip(firsts, [*firsts[1:], None], strict=True):
                 position = max(cursor.get(worker, 0), first)
                 if following is None or position < following:
-                    tables.append(self._load(worker, first, position - first))
-                    cursor[worker] = position + tables[-1].num_rows
+                    table = self._load(worker, first, position - first)
+                    cursor[worker] = position + table.num_rows
+                    tables.append(left(table))
         return union(tables, f"Prediction log, {self.path}"), cursor
 
     def compact(self) -> int:
@@ -218,6 +221,26 @@ class PredictionLog:
                 return sum(self._compact(worker, firsts) for worker, firsts in self._segments().items())
         except OSError as error:
             raise StorageError(f"Prediction log, {self.path}: was not compacted ({error}). Free space on the disk or mend it.") from error
+
+    def erase(self, chosen: Callable[[pa.Table], Mask], mentions: Callable[[pa.ChunkedArray], Mask]) -> int:
+        """Erase the rows that ``chosen`` names, and return how many; the others keep their numbers.
+
+        In those, a text or list that was served and that ``mentions`` names becomes null, with no status. Sealed segments are
+        compacted first. Rows in a segment that its worker still writes stay until it is sealed: erase again then.
+
+        Raises:
+            StorageError: a row is damaged, or the disk is full.
+        """
+        from mainspring.storage.prediction_table import erase
+
+        if not self.path.exists():
+            return 0
+        self.compact()
+        try:
+            with locked(self.path / "compact.lock"):
+                return sum(erase(file, chosen, mentions) for file in sorted(self.path.glob("*.parquet")))
+        except OSError as error:
+            raise StorageError(f"Prediction log, {self.path}: not all was erased ({error}). Free space, and erase again.") from error
 
     def _compact(self, worker: str, firsts: list[int]) -> int:
         written = 0

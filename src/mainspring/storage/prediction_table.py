@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mainspring.columns import to_json
 from mainspring.errors import StorageError
 from mainspring.schema import Schema, Type, arrow_type
+from mainspring.storage.durable import replacing
 from mainspring.storage.prediction_rows import Prediction, PredictionColumns
 
+Mask = npt.NDArray[np.bool_]
 _REASONS = pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))
 _TEXT, _NUMBER, _INSTANT = pa.string(), pa.float64(), pa.int64()
 _FIXED = {
@@ -82,6 +86,32 @@ def read_parquet(path: Path) -> pa.Table:
             return file.read()
     except (OSError, pa.ArrowException) as error:
         raise StorageError(f"Prediction log, {path}: cannot be read ({error}). Restore this file from a copy.") from error
+
+
+def erase(file: Path, chosen: Callable[[pa.Table], Mask], mentions: Callable[[pa.ChunkedArray], Mask]) -> int:
+    """Make the chosen rows of a Parquet file null throughout, and the served texts that are mentioned; the number of the former.
+
+    Raises:
+        StorageError: the file is damaged or gone.
+    """
+    rows = read_parquet(file)
+    erased = chosen(rows) & rows.column("request_id").is_valid().to_numpy()
+    kept = rows.take(pa.array(np.arange(len(rows)), mask=erased))
+    for text in [field.name for field in rows.schema if field.name.startswith("feature.") and field.type == _TEXT]:
+        hit = mentions(kept.column(text))
+        for name in (text, text.replace("feature.", "status.", 1)) if hit.any() else ():
+            column = pc.if_else(pa.array(~hit), kept.column(name), None)
+            kept = kept.set_column(kept.schema.get_field_index(name), name, column)
+    if not kept.equals(rows):
+        with replacing(file) as target:
+            pq.write_table(kept, target, compression="zstd")
+    return int(erased.sum())
+
+
+def left(rows: pa.Table) -> pa.Table:
+    """The rows but the erased ones."""
+    requests = rows.column("request_id")
+    return rows.filter(requests.is_valid()) if requests.null_count else rows
 
 
 def _transposed(prefix: str, schema: Schema, rows: list[tuple[Any, ...]], place: str) -> dict[str, Any]:

@@ -73,6 +73,11 @@ class ShardedKeyValue:
         merged = heapq.merge(*(shard.scan(prefix) for shard in self.shards))
         return ((key, value) for key, value in merged if key != _COUNT)
 
+    def vacuum(self) -> bool:
+        """Leave nothing of what was deleted in any shard's files; False where one must wait until others have closed it."""
+        clean = [shard.vacuum() for shard in self.shards]
+        return all(clean)
+
     def close(self) -> None:
         """Let go of every shard."""
         for shard in self.shards:

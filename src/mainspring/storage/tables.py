@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from mainspring.errors import StorageError
@@ -73,6 +75,30 @@ class Tables:
                 return self._catch_up(log.read(position, until), position)
         except OSError as error:
             raise StorageError(f"Tables, {self.path}: did not catch up ({error}). Free space on the disk or mend it.") from error
+
+    def erase(self, source: str, chosen: Callable[[pa.Table], npt.NDArray[np.bool_]]) -> int:
+        """Erase the rows of a source that ``chosen`` names, and return how many; each part is replaced whole or not at all.
+
+        Raises:
+            StorageError: a part cannot be read or written.
+        """
+        import pyarrow.parquet as pq
+
+        gone = 0
+        try:
+            make_directory(self.path)
+            with locked(self.path / "lock"):
+                self._remove_beyond(self.position)
+                for _, part in self._parts(source):
+                    rows = pq.read_table(part, partitioning=None)
+                    erased = chosen(rows)
+                    if erased.any():
+                        gone += int(erased.sum())
+                        with replacing(part) as file:
+                            pq.write_table(rows.filter(pa.array(~erased)), file, compression="zstd")
+        except (OSError, pa.ArrowException) as error:
+            raise StorageError(f"Tables, {self.path}, source '{source}': rows were not erased ({error}). Erase again.") from error
+        return gone
 
     def _catch_up(self, frames: Iterable[Frame], position: int) -> int:
         held: dict[str, list[Frame]] = {}

@@ -60,6 +60,11 @@ class Workspace:
         return self.path / "tables"
 
     @property
+    def datasets(self) -> Path:
+        """Training sets, derived from the tables."""
+        return self.path / "datasets"
+
+    @property
     def online(self) -> Path:
         """The online store, derived from the event log."""
         return self.path / "online"
@@ -82,6 +87,11 @@ class Workspace:
         kept, _, namespace = self.online_url.partition("#")
         same = namespace and split_shards(kept)[0] == split_shards(url)[0]
         return f"{url}#{namespace if same else f'{self.path.name}-{os.urandom(4).hex()}'}"
+
+    @property
+    def receipts(self) -> Path:
+        """Receipts of what was erased, and of erasures that were begun."""
+        return self.path / "receipts"
 
     @property
     def report(self) -> Path:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 import lmdb
 
 from mainspring.errors import StorageError
+from mainspring.storage.durable import sync_directory
 from mainspring.storage.key_value import LONGEST_KEY
 
 _READERS = 512
@@ -29,16 +33,12 @@ class LmdbKeyValue:
 
     def __init__(self, path: Path, *, map_bytes: int = 8 << 30) -> None:
         self.path = path
+        self._map_bytes = map_bytes
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._environment: Any = lmdb.open(
-                str(path),
-                map_size=map_bytes,
-                sync=False,
-                metasync=False,
-                max_readers=_READERS,
-                max_spare_txns=_KEPT_SNAPSHOTS,  # read transactions are renewed, at half the price of new ones
-            )
+            self._user = os.open(path / "users.lock", os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(self._user, fcntl.LOCK_SH)
+            self._environment: Any = self._open(path)
             self._environment.reader_check()
         except (lmdb.Error, OSError) as error:
             raise StorageError(
@@ -90,9 +90,55 @@ class LmdbKeyValue:
         except lmdb.Error as error:
             raise self._failed(error) from error
 
+    def vacuum(self) -> bool:
+        """Leave nothing of what was deleted in the file; False where another process has the store open, which must close it first.
+
+        What is left is copied row by row into a new file that takes the old one's place. No other thread may use the store.
+
+        Raises:
+            StorageError: the disk is full.
+        """
+        try:
+            fcntl.flock(self._user, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(self._user, fcntl.LOCK_SH)
+            return False
+        draft = self.path / "vacuum.tmp"
+        try:
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir()
+            copy = self._open(draft)
+            with self._environment.begin() as old, old.cursor() as rows, copy.begin(write=True) as new:
+                for key, value in rows:
+                    new.put(key, value, append=True)
+            copy.sync(True)
+            copy.close()
+            self._environment.close()
+            os.replace(draft / "data.mdb", self.path / "data.mdb")
+            sync_directory(self.path)
+            shutil.rmtree(draft)
+            self._environment = self._open(self.path)
+        except (lmdb.Error, OSError) as error:
+            raise StorageError(f"Key-value store {self.path}: was not cleaned ({error}). Free space on the disk.") from error
+        fcntl.flock(self._user, fcntl.LOCK_SH)
+        return True
+
     def close(self) -> None:
-        """Let go of the folder."""
+        """Let go of the folder; a second call does nothing."""
         self._environment.close()
+        if self._user >= 0:
+            os.close(self._user)
+            self._user = -1
+
+    def _open(self, path: Path) -> Any:
+        return lmdb.open(
+            str(path),
+            map_size=self._map_bytes,
+            sync=False,
+            metasync=False,
+            max_readers=_READERS,
+            max_spare_txns=_KEPT_SNAPSHOTS,  # read transactions are renewed, at half the price of new ones
+        )
 
     def _check(self, keys: Sequence[bytes]) -> None:
         for key in keys:
