@@ -6,6 +6,7 @@ what is late, repeated or old enough to be folded goes through a `State`.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,9 @@ FORMAT = 3
 _HEADER = struct.Struct("<IBBHIIIIq")
 """Checksum of the rest, format, whether irregular, unused, counts of records, bytes of base and ids, unused, newest event time."""
 _MOST_COLUMNS = 64
+_LONGEST_KEY = 400
+_HASHED = b"\xc1"
+"""No MessagePack begins with it."""
 _TIME = struct.Struct("<q")
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -188,10 +192,11 @@ def _grouped(plan: ViewPlan, batch: pa.RecordBatch) -> Iterator[tuple[bytes, lis
         return
     for row, key in enumerate(zip(*(batch.column(name).to_pylist() for name in names), strict=True)):
         if None not in key:
-            rows.setdefault(_encode(key), []).append(row)
+            rows.setdefault(pack_key(key), []).append(row)
     yield from rows.items()
 
 
 def pack_key(values: Sequence[Any]) -> bytes:
-    """A key's values as bytes."""
-    return _encode(values)
+    """A key's values as bytes that every store takes as a key: those over 400 bytes by their BLAKE2b."""
+    key = _encode(values)
+    return key if len(key) <= _LONGEST_KEY else _HASHED + hashlib.blake2b(key, digest_size=32).digest()
