@@ -94,7 +94,10 @@ def test_missing_nullable_columns_are_none_and_derived_nulls_take_their_default(
 
 
 @pytest.mark.parametrize(
-    "text", ["2025-03-01T12:00:00Z", "2025-03-01T12:00:00", "2025-03-01 07:00:00-05:00", "2025-03-01T12:00:00.000000+00:00"]
+    "text",
+    [
+        "2025-03-01T12:00:00.000000000Z",
+        "2025-03-01T12:00:00Z", "2025-03-01T12:00:00", "2025-03-01 07:00:00-05:00", "2025-03-01T12:00:00.000000+00:00"]
 )
 def test_instants_with_and_without_offset(text):
     assert CONTRACT.check(body(picked_at=text))["picked_at"] == T
@@ -127,6 +130,8 @@ def test_instants_with_and_without_offset(text):
         ({"ride_id": ""}, "ride_id", "empty"),
         ({"picked_at": 1_740_000_000}, "picked_at", "ISO 8601"),
         ({"picked_at": "yesterday"}, "picked_at", "ISO 8601"),
+        ({"picked_at": "2025-03-01T12:00:00.1234567Z"}, "picked_at", "to the microsecond"),
+        ({"picked_at": "20250301T120000,000000001"}, "picked_at", "to the microsecond"),
         ({"picked_at": "2012-12-31T23:59:59Z"}, "picked_at", "must be at least 2013-01-01T00:00:00Z"),
         ({"seen_at": "0001-01-01T00:00:00+23:00"}, "seen_at", "must be at least 0001"),
     ],
@@ -187,6 +192,7 @@ def test_batch_of_a_table_without_nullable_columns():
         ("fare", [1.0, -0.1, 3.0], [1.0, 3.0], "fare: must be at least 0"),
         ("seats", [1.0, 2.5, None], [1, None], "seats: must be a whole number"),
         ("seats", [1.0, 1e300, None], [1, None], "seats: must be at most 9223372036854775807"),
+        ("seats", [2.0**53, 2.0**53 + 2, None], [2**53, None], "seats: came as a float beyond 2**53"),
         ("seats", pa.array([2**63 - 1, 2**63, 3], pa.uint64()), [2**63 - 1, 3], "seats: must be at most 9223372036854775807"),
         ("ride_id", ["a", "", "c"], ["a", "c"], "ride_id: is empty; an id needs at least one character"),
         ("note", ["n", "x", None], ["n", None], "note: must be one of 'n'"),
@@ -204,6 +210,30 @@ def test_one_bad_cell_is_one_rejected_row(column, values, kept, reason):
     assert [one.row for one in checked.rejected] == [1]
     assert checked.rejected[0].reason.startswith(reason)
     assert checked.rejected[0].row_values["shared"] is False
+
+
+@pytest.mark.parametrize("layout", [pa.string(), pa.large_string(), pa.string_view()])
+def test_text_that_is_not_utf8_is_one_rejected_row_wherever_the_column_begins(layout):
+    given = pa.array([b"x", b"caf\xc3\xa9", b"caf\xe9", None, "日本".encode()])
+    wrong = (
+        given.cast(pa.binary_view()).view(layout)
+        if layout == pa.string_view()
+        else pa.Array.from_buffers(layout, 5, given.cast(pa.large_binary() if layout == pa.large_string() else pa.binary()).buffers())
+    )
+    source = Source("s", {"k": str, "at": datetime, "v": str | None}, event_time="at", event_id="k")
+    for start in (0, 1, 2):
+        rows = pa.table({"k": list("abcde"), "at": [T] * 5, "v": wrong}).slice(start)
+        checked = Contract(source).check_batch(rows)
+        assert [(one.row, one.reason) for one in checked.rejected] == [(2 - start, "v: must be text that UTF-8 can hold")]
+        assert checked.rejected[0].row_values == {"k": "c", "at": "2025-03-01T12:00:00Z", "v": "caf\\xe9"}
+        assert checked.accepted.column("v").to_pylist() == ["x", "café", None, "日本"][start:][: 4 - start] if start < 2 else [None, "日本"]
+
+
+def test_rejected_values_of_a_table_are_what_json_would_have_brought():
+    given = table(seats=[2.0, None, 3.0], picked_at=[T, T + 1, T + 2], fare=[-1.0, 2.0, -1.0])
+    values = [one.row_values for one in CONTRACT.check_batch(given).rejected]
+    assert [(row["seats"], row["picked_at"]) for row in values] == [(2, "2025-03-01T12:00:00Z"), (3, "2025-03-01T12:00:00.000002Z")]
+    assert all(CONTRACT.check({**row, "fare": 1.0})["seats"] for row in values)
 
 
 def test_int64_survives_exactly():

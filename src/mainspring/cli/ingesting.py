@@ -86,14 +86,14 @@ def list_rows(system: str, workspace: Path | None, as_json: bool) -> None:
     """
     space, _, _, held = _opened(system, workspace)
     counts = [{"source": name, "reason": why, "rows": rows} for name in held.sources for why, rows in held.counts(name).most_common()]
-    counts += [{"source": name, "reason": "damaged lines", "rows": rows} for name in held.sources if (rows := held.damaged(name))]
+    counts += [{"source": name, "reason": "damaged lines", "rows": number} for name in held.sources if (number := held.damaged(name))]
     if as_json:
         click.echo(json.dumps(counts))
         return
     for one in counts:
         click.echo(f"{one['rows']:>9,}  {one['source']:<24} {one['reason']}")
-    rows = f"Next: mainspring quarantine show {system} --workspace {space.path}" if counts else ""
-    click.echo(rows or f"Nothing is in quarantine in {space.quarantine}.")
+    show = f"Next: mainspring quarantine show {system} --workspace {space.path}"
+    click.echo(show if counts else f"Nothing is in quarantine in {space.quarantine}.")
 
 
 @quarantine.command("show")
@@ -162,7 +162,9 @@ def retry_rows(system: str, source: str | None, reason: str, edited: Path | None
         click.echo(json.dumps(results))
     else:
         for name, result in results.items():
-            click.echo(f"{result['accepted']:,} facts of '{name}' are in {space.events}, {sum(result['rejected'].values()):,} stay in quarantine.")
+            click.echo(
+                f"{result['accepted']:,} facts of '{name}' are in {space.events}, {sum(result['rejected'].values()):,} stay in quarantine."
+            )
             _print_counts(result["rejected"])
         stay = any(result["rejected"] for result in results.values())
         click.echo(f"Next: mainspring {'quarantine show' if stay else 'serve'} {system} --workspace {space.path}")

@@ -7,7 +7,8 @@ for windows their keys are answered by the functions that answer online, as are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import duckdb
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from mainspring.columns import Array, from_arrow, to_array, to_values
+from mainspring.errors import StorageError
 from mainspring.feature_engineering.facts import EventIds, State, ViewPlan, storable
 from mainspring.feature_store.sliding import Slides, slides
 from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME
@@ -41,10 +43,13 @@ class OfflineStore:
 
         ``questions`` holds the request's columns and ``_as_of`` (int64, microseconds UTC). With ``known_as_of`` a fact counts
         only from its known time on; ``known_until`` leaves out facts known after that instant altogether.
+
+        Raises:
+            StorageError: a file is damaged or gone.
         """
         columns = {name: from_arrow(questions.column(name), self._system.request.columns[name].type) for name in self._request(questions)}
         views = self._system.views
-        with duckdb.connect(config=self._config) as connection:
+        with _connected(self._config) as connection:
             connection.register("given", questions)
             connection.execute("CREATE TEMP TABLE questions AS SELECT row_number() OVER () - 1 AS _row, * FROM given")
             for source in dict.fromkeys(view.source for view in views):
@@ -63,7 +68,7 @@ class OfflineStore:
         known fact wins. A question without one that has matured gets ``otherwise``.
         """
         label = self._system.label
-        with duckdb.connect(config=self._config) as connection:
+        with _connected(self._config) as connection:
             connection.register("questions", questions.append_column("_row", pa.array(np.arange(len(questions)))))
             default = "NULL" if label.otherwise is None else repr(float(label.otherwise))
             matured = f"q.{AS_OF} + {label.matures_after_us}"
@@ -97,6 +102,19 @@ class OfflineStore:
         connection.execute(f"""
             CREATE TEMP VIEW {_table(source)} AS
             SELECT {EVENT_ID} AS _id, {EVENT_TIME} AS _t, {KNOWN_TIME} AS _n, {names} FROM {self._scan(source)} {until}""")
+
+
+@contextmanager
+def _connected(config: dict[str, Any]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection whose failures are errors of the tables that it reads."""
+    try:
+        with duckdb.connect(config=config) as connection:
+            yield connection
+    except duckdb.Error as error:
+        raise StorageError(
+            f"Offline tables: cannot be read ({str(error).splitlines()[0]}). Where a file is damaged, remove the tables' folder: "
+            "it is rebuilt from the event log."
+        ) from error
 
 
 _SQL = {"str": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "bool": "BOOLEAN", "instant": "BIGINT"}

@@ -82,7 +82,7 @@ def decoded(array: pa.Array) -> tuple[pa.Array, list[Problem]]:
     except pa.ArrowInvalid:
         given = array.cast(pa.large_binary()).to_pylist()
         texts = [None if one is None else one.decode(errors="backslashreplace") for one in given]
-        wrong = [one is not None and text.encode() != one for one, text in zip(given, texts, strict=True)]
+        wrong = [one is not None and one.decode(errors="ignore").encode() != one for one in given]
         return pa.array(texts, pa.string()), [Problem(NOT_UTF8, np.array(wrong, dtype=np.bool_))]
     return array, []
 

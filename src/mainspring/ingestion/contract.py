@@ -173,7 +173,7 @@ class Contract:
 
 def _rejected(table: pa.Table, found: npt.NDArray[np.int64], reasons: Sequence[str], schema: Schema) -> list[Rejected]:
     rows = (found >= 0).nonzero()[0]
-    values = as_json(table.take(rows), schema) if len(rows) else []
+    values = as_json(_taken(table, rows), schema) if len(rows) else []
     return [Rejected(int(row), reasons[found[row]], value) for row, value in zip(rows, values, strict=True)]
 
 
@@ -188,6 +188,17 @@ def as_json(table: pa.Table, schema: Schema) -> list[dict[str, Any]]:
         type_ = schema[name].type if name in schema else None
         columns[name] = [_written(value, type_) for value in values] if type_ in (Type.INT, Type.INSTANT) else values
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _taken(table: pa.Table, rows: npt.NDArray[np.int64]) -> pa.Table:
+    """Some rows of a table; Arrow itself takes none from a column of string views."""
+    import pyarrow as pa
+
+    from mainspring.ingestion.columns import decoded
+
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    views = {name: decoded(one.combine_chunks())[0].cast(pa.string()) for name, one in columns.items() if pa.types.is_string_view(one.type)}
+    return pa.table({**columns, **views}).take(rows)
 
 
 def _readable(column: pa.ChunkedArray) -> pa.Array:

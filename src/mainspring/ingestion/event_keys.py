@@ -31,7 +31,7 @@ class Log(Protocol):
         ...
 
     def read(self, offset: int = 0) -> Iterator[Any]:
-        """The frames from an event on, each with ``source``, ``batch`` and ``end``."""
+        """The frames from an event on, each with ``source``, ``batch``, ``offset`` and ``end``."""
         ...
 
 
@@ -85,17 +85,18 @@ class EventKeys:
             offset = frame.end
             if frame.source != self._source or not set(self._columns) <= set(frame.batch.schema.names):
                 continue
-            gathered.append(pa.table(frame.batch.select(self._columns)))
-            rows += frame.batch.num_rows
-            if rows >= _GATHERED:
+            table = pa.table(frame.batch.select(self._columns))
+            if gathered and (rows >= _GATHERED or gathered[0].schema != table.schema):
                 self._learn(gathered)
-                self._offset, gathered, rows = offset, [], 0
+                self._offset, gathered, rows = frame.offset, [], 0
+            gathered.append(table)
+            rows += table.num_rows
         if gathered:
             self._learn(gathered)
         self._offset = offset
 
     def _learn(self, tables: list[pa.Table]) -> None:
-        ids, keys = self._hashes(pa.concat_tables(tables, promote_options="permissive"))
+        ids, keys = self._hashes(pa.concat_tables(tables))
         ids, first = np.unique(ids, return_index=True)
         fresh = ~self._find(ids)[0]
         self._recent.add(ids[fresh], keys[first[fresh]])

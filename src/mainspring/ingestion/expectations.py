@@ -52,7 +52,8 @@ class Expectations:
         if not self._rows and not (whole and self._batch):
             return list(parts), ()
         table = pa.Table.from_batches([part.accepted for part in parts])
-        found, reasons = np.full(table.num_rows, -1), []
+        found = np.full(table.num_rows, -1)
+        reasons: list[str] = []
         for expectation in self._rows:
             broken, reason = self._broken(expectation, table, now)
             found[broken & (found < 0)] = len(reasons)
@@ -74,12 +75,16 @@ class Expectations:
         if isinstance(expectation, Unique):
             return _repeated(table, expectation.column), f"{expectation.column}: repeats the value of another fact of the batch"
         names = ", ".join(expectation.columns)
-        return self._keys[expectation].differing(table), f"{self.source.event_id}: the same event id came before with other values in {names}"
+        return self._keys[expectation].differing(
+            table
+        ), f"{self.source.event_id}: the same event id came before with other values in {names}"
 
     def _violations(self, table: pa.Table, now: int) -> Iterator[Violation]:
         for one in self._batch:
             column = one.column if isinstance(one, Nulls) else self.source.event_time if isinstance(one, Fresh) else ""
-            message = _nulls(table, one) if isinstance(one, Nulls) else _fresh(table, one, now) if isinstance(one, Fresh) else _rows(table, one)
+            message = (
+                _nulls(table, one) if isinstance(one, Nulls) else _fresh(table, one, now) if isinstance(one, Fresh) else _rows(table, one)
+            )
             if message is not None:
                 yield Violation(type(one).__name__, column, f"{column}: {message}" if column else message, one.refuse)
 
@@ -103,7 +108,7 @@ def _repeated(table: pa.Table, column: str) -> Mask:
     ids = table.column(EVENT_ID)
     rows = repeats.nonzero()[0]
     repeats[rows] = pc.not_equal(ids.take(rows), ids.take(first[place[rows]])).to_numpy()
-    return repeats
+    return np.asarray(repeats, dtype=np.bool_)
 
 
 def _nulls(table: pa.Table, expected: Nulls) -> str | None:
@@ -117,7 +122,11 @@ def _fresh(table: pa.Table, expected: Fresh, now: int) -> str | None:
     if not table.num_rows:
         return None
     newest = int(_numbers(table, EVENT_TIME).max())
-    return None if newest >= now - parse_duration(expected.within) else f"the newest is of {format_instant(newest)}, over {expected.within} ago"
+    return (
+        None
+        if newest >= now - parse_duration(expected.within)
+        else f"the newest is of {format_instant(newest)}, over {expected.within} ago"
+    )
 
 
 def _rows(table: pa.Table, expected: Rows) -> str | None:

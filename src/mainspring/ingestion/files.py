@@ -36,7 +36,7 @@ def ingest_file(ingestor: Ingestor, source: str, path: Path, at: int, progress: 
         import pyarrow.parquet as pq
 
         try:
-            table = pq.ParquetFile(path).read()
+            table = pq.ParquetFile(path, page_checksum_verification=True).read()
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{place}: it cannot be read as Parquet ({error}). Write it again, or restore it from a copy.") from error
         return ingestor.ingest(source, table, at, progress)

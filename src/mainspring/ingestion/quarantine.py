@@ -127,7 +127,7 @@ class Quarantine:
             else:
                 marks.pending = None
                 marks.accepted.update(mark["accepted"])
-                marks.reasons.update({line: reason for line, reason in mark["reasons"]})
+                marks.reasons.update(dict(mark["reasons"]))
         return marks
 
     def _lines(self, source: str) -> Iterator[tuple[int, bytes]]:
@@ -208,7 +208,7 @@ def _row(line: bytes, number: int) -> Quarantined | None:
     body = _body(line)
     try:
         return None if body is None else Quarantined(parse_instant(body["at"]), body["row"], body["reason"], body["values"], number)
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
 
 
