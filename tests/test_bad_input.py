@@ -411,7 +411,9 @@ def _(place: Place) -> Outcome:
 @case("before 1970 and in 9999")
 def _(place: Place) -> Outcome:
     place.declared = source(expect=[])
-    place.ingestor.ingest_rows("paid", [fact(id="old", at="1969-07-20T20:17:40.000001Z"), fact(card=9, at="9999-12-31T23:59:59.999999Z")], NOW)
+    place.ingestor.ingest_rows(
+        "paid", [fact(id="old", at="1969-07-20T20:17:40.000001Z"), fact(card=9, at="9999-12-31T23:59:59.999999Z")], NOW
+    )
     place.declared = PAID
     OnlineStore(SYSTEM, place.store).apply(place.log)
     [frame] = place.log.read(1)
@@ -707,4 +709,3 @@ def test_what_the_table_says_is_what_happens(name: str, tmp_path: Path, caplog: 
     place.check_that_nothing_is_lost()
     if "store" in vars(place):
         place.store.close()
-

@@ -92,3 +92,14 @@ def test_a_view_declared_otherwise_is_filled_from_the_log_while_the_others_go_on
     assert old.offset == 30, "the old declaration's own view has not been kept up"
     old.apply(log)
     assert old.read({"card": "c0", "shop": "s"}, T + 60 * MINUTE).values == [14, sum(range(40))]
+
+
+def test_keys_of_any_length_are_keys_of_their_own(log: EventLog, store: KeyValue) -> None:
+    online = OnlineStore(system(card.count("1d")), store)
+    names = ["k" * length for length in (300, 396, 397, 398, 511, 5_000)]
+    batch = payments(100, len(names))
+    log.append("paid", batch.set_column(batch.schema.get_field_index("card"), "card", pa.array(names)))
+    online.apply(log)
+    served = online.read_many([{"card": name, "shop": "s"} for name in [*names, "k" * 399]], [T + 200 * MINUTE] * 7)
+    assert [one.values[0] for one in served] == [1] * len(names) + [0]
+    assert served[-1].statuses == [Status.UNKNOWN_KEY]

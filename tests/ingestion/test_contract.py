@@ -97,7 +97,11 @@ def test_missing_nullable_columns_are_none_and_derived_nulls_take_their_default(
     "text",
     [
         "2025-03-01T12:00:00.000000000Z",
-        "2025-03-01T12:00:00Z", "2025-03-01T12:00:00", "2025-03-01 07:00:00-05:00", "2025-03-01T12:00:00.000000+00:00"]
+        "2025-03-01T12:00:00Z",
+        "2025-03-01T12:00:00",
+        "2025-03-01 07:00:00-05:00",
+        "2025-03-01T12:00:00.000000+00:00",
+    ],
 )
 def test_instants_with_and_without_offset(text):
     assert CONTRACT.check(body(picked_at=text))["picked_at"] == T

@@ -149,7 +149,7 @@ def retry_rows(system: str, source: str | None, reason: str, edited: Path | None
     space, ingestor, log, held = _opened(system, workspace)
     mended = None if edited is None else _edited(edited)
     results: dict[str, Any] = {}
-    for name in [source] if source is not None else held.sources:
+    for name in [source] if source is not None else [one for one in held.sources if one in ingestor.sources]:
 
         def wanted(row: Quarantined, name: str = name) -> bool:
             return reason in row.reason and (mended is None or (name, row.line) in mended)

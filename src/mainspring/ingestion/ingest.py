@@ -45,6 +45,21 @@ class Ingestor:
         self._contracts = {name: Contract(source) for name, source in sources.items()}
         self._expectations: dict[str, Expectations] = {}
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of the sources."""
+        return tuple(self._contracts)
+
+    def contract(self, source: str) -> Contract:
+        """The contract of a source.
+
+        Raises:
+            DataError: the source is not known.
+        """
+        if source not in self._contracts:
+            raise DataError(f"Ingestion: there is no source '{source}'.{did_you_mean(source, self._contracts)}")
+        return self._contracts[source]
+
     def ingest(self, source: str, table: pa.Table, at: int, progress: Callable[[int, int], None] | None = None) -> Ingested:
         """Ingest a table as one batch of its source; ``at`` is now. ``progress`` gets the rows done and the rows in all.
 
@@ -55,7 +70,7 @@ class Ingestor:
             DataError: the source is not known, or the table's columns cannot be its columns; then nothing was appended.
             StorageError: the log or the quarantine cannot be written; the rows before are in the log.
         """
-        contract = self._contract(source)
+        contract = self.contract(source)
 
         def checked() -> Iterator[Checked]:
             for start in range(0, max(table.num_rows, 1), BATCH_ROWS):
@@ -75,7 +90,7 @@ class Ingestor:
             DataError: the source is not known.
             StorageError: the log or the quarantine cannot be written.
         """
-        contract = self._contract(source)
+        contract = self.contract(source)
         return self._take_in(source, map(contract.check_rows, _parts(rows)), at, whole=whole)
 
     def check(self, source: str, rows: Sequence[Any], at: int) -> Checked:
@@ -84,7 +99,7 @@ class Ingestor:
         Raises:
             DataError: the source is not known.
         """
-        checked = self._contract(source).check_rows(rows)
+        checked = self.contract(source).check_rows(rows)
         return self._expected(source).hold([checked], at, whole=False)[0][0]
 
     def _take_in(self, source: str, parts: Iterable[Checked], at: int, *, whole: bool) -> Ingested:
@@ -109,16 +124,11 @@ class Ingestor:
         self._quarantine.add(source, rejected, at)
         return accepted
 
-    def _contract(self, source: str) -> Contract:
-        if source not in self._contracts:
-            raise DataError(f"Ingestion: there is no source '{source}'.{did_you_mean(source, self._contracts)}")
-        return self._contracts[source]
-
     def _expected(self, source: str) -> Expectations:
         if source not in self._expectations:
             from mainspring.ingestion.expectations import Expectations
 
-            self._expectations[source] = Expectations(self._contract(source).source, self._log)
+            self._expectations[source] = Expectations(self.contract(source).source, self._log)
         return self._expectations[source]
 
 

@@ -50,6 +50,7 @@ def retry(
         DataError: the source is not known.
         StorageError: the log or the quarantine cannot be read or written; the rows stay where they are.
     """
+    ingestor.contract(source)
     accepted, reasons = 0, Counter[str]()
     with quarantine.retrying():
         _take_up(log, quarantine, source)
