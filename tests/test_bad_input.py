@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 import re
@@ -36,6 +37,7 @@ from mainspring.ingestion import Contract, Ingestor, Quarantine
 from mainspring.ingestion.files import ingest_file
 from mainspring.model_registry.registry import Registry
 from mainspring.schema import Status
+from mainspring.serving.features import FeatureReader
 from mainspring.storage.adapters.lmdb import LmdbKeyValue
 from mainspring.storage.adapters.redis import RedisKeyValue
 from mainspring.storage.event_log import EventLog
@@ -511,6 +513,19 @@ def _(place: Place) -> Outcome:
         assert online.read({"card": 7, "note": None}, NOW).values[0] == 1
         server.stop()
         return unavailable(online.read({"card": 7, "note": None}, NOW))
+
+
+@ms.feature
+def squared(card__count_1d):  # type: ignore[no-untyped-def]
+    return card__count_1d * card__count_1d
+
+
+@case("online store too slow under a function")
+def _(place: Place) -> Outcome:
+    declared = dataclasses.replace(system(CARD.count("1d"), squared), policy=ms.Policy(feature_deadline="1us"))
+    row = FeatureReader(declared, OnlineStore(declared, place.store)).read(Contract(PAID).check(fact()))
+    assert row.values == (None, None)
+    return Outcome(Status(row.statuses[0]).name.lower(), f"so is the function: {Status(row.statuses[1]).name.lower()}")
 
 
 @case("online folder that cannot be written")

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from mainspring.clock import parse_instant
 from mainspring.errors import DataError, DeclarationError, RequestError
-from mainspring.ingestion import Contract
+from mainspring.ingestion import Contract, Quarantine
 from mainspring.spec import Source, feature
 
 
@@ -238,6 +239,58 @@ def test_rejected_values_of_a_table_are_what_json_would_have_brought():
     values = [one.row_values for one in CONTRACT.check_batch(given).rejected]
     assert [(row["seats"], row["picked_at"]) for row in values] == [(2, "2025-03-01T12:00:00Z"), (3, "2025-03-01T12:00:00.000002Z")]
     assert all(CONTRACT.check({**row, "fare": 1.0})["seats"] for row in values)
+
+
+NOT_UTF8 = pa.Array.from_buffers(pa.string(), 1, pa.array([b"caf\xe9"]).buffers())
+ODD = {
+    "list": pa.array([[1]]),
+    "decimal": pa.array([Decimal("1.5")]),
+    "struct": pa.array([{"a": 1}]),
+    "null": pa.nulls(1),
+    "binary": pa.array([b"x"]),
+    "fixed binary": pa.array([b"x" * 16], pa.binary(16)),
+    "half": pa.array(np.array([1.5], np.float16)),
+    "unsigned": pa.array([2**64 - 1], pa.uint64()),
+    "least integer": pa.array([-(2**63)]),
+    "date": pa.array([date(2025, 1, 1)]),
+    "last date": pa.array([2**31 - 1], pa.int32()).view(pa.date32()),
+    "last date in ms": pa.array([2**62]).view(pa.date64()),
+    "time of day": pa.array([1], pa.time32("s")),
+    "duration": pa.array([1], pa.duration("us")),
+    "first second": pa.array([-(2**62)], pa.timestamp("s")),
+    "first nanosecond": pa.array([-(2**63) + 1], pa.timestamp("ns")),
+    "first microsecond": pa.array([-(2**63)], pa.timestamp("us", "Asia/Tokyo")),
+    "last millisecond": pa.array([2**63 - 1], pa.timestamp("ms")),
+    "dictionary": pa.array(["n"]).dictionary_encode(),
+    "dictionary of integers": pa.array([7]).dictionary_encode(),
+    "dictionary of null": pa.DictionaryArray.from_arrays(pa.array([0]), pa.nulls(1, pa.string())),
+    "dictionary not UTF-8": pa.DictionaryArray.from_arrays(pa.array([0]), NOT_UTF8),
+    "not UTF-8": NOT_UTF8,
+    "runs": pa.RunEndEncodedArray.from_arrays(pa.array([1], pa.int32()), pa.array(["n"])),
+    "view": pa.array(["n"], pa.string_view()),
+    "large": pa.array(["n"], pa.large_string()),
+    "zero byte": pa.array(["\0"]),
+    "year 0": pa.array(["0000-01-01"]),
+    "boolean": pa.array([True]),
+}
+
+
+@pytest.mark.parametrize("column", SCHEMA)
+@pytest.mark.parametrize("kind", ODD)
+def test_any_column_is_taken_rejected_in_words_or_refused(column, kind, tmp_path):
+    for fare in (1.0, -1.0):
+        columns = {"ride_id": ["r"], "picked_at": [T], "zone": ["a"], "fare": [fare], "shared": [True], column: ODD[kind]}
+        refused = ""
+        try:
+            checked = CONTRACT.check_batch(pa.table(columns))
+        except DataError as error:
+            refused = str(error)
+        if refused:
+            assert f"column '{column}'" in refused
+            continue
+        assert checked.accepted.num_rows + len(checked.rejected) == 1
+        Quarantine(tmp_path).add("rides", checked.rejected, T)
+    assert Quarantine(tmp_path).damaged("rides") == 0
 
 
 def test_int64_survives_exactly():

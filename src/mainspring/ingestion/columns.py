@@ -57,11 +57,8 @@ def check_column(column: pa.ChunkedArray, rule: Rule, source: str) -> tuple[pa.A
     Raises:
         DataError: the column's type cannot be cast to the field's type without loss.
     """
-    array = column.combine_chunks()
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
+    array, unreadable = decoded(column)
     nulls = array.is_null().to_numpy(zero_copy_only=False)
-    array, unreadable = decoded(array)
     values, problems = _convert(array, rule, source)
     problems = [*unreadable, *problems]
     if not rule.field.nullable:
@@ -73,8 +70,11 @@ def check_column(column: pa.ChunkedArray, rule: Rule, source: str) -> tuple[pa.A
     return values, problems
 
 
-def decoded(array: pa.Array) -> tuple[pa.Array, list[Problem]]:
-    """The array with text that is no UTF-8 replaced by something readable, and where that was."""
+def decoded(column: pa.ChunkedArray) -> tuple[pa.Array, list[Problem]]:
+    """The column as one plain array, text that is no UTF-8 replaced by something readable, and where that was."""
+    array = column.combine_chunks()
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
     if not is_text(array.type) or _is_ascii(array):
         return array, []
     try:

@@ -197,7 +197,7 @@ def _taken(table: pa.Table, rows: npt.NDArray[np.int64]) -> pa.Table:
     from mainspring.ingestion.columns import decoded
 
     columns = dict(zip(table.column_names, table.columns, strict=True))
-    views = {name: decoded(one.combine_chunks())[0].cast(pa.string()) for name, one in columns.items() if pa.types.is_string_view(one.type)}
+    views = {name: decoded(one)[0].cast(pa.string()) for name, one in columns.items() if pa.types.is_string_view(one.type)}
     return pa.table({**columns, **views}).take(rows)
 
 
@@ -206,9 +206,11 @@ def _readable(column: pa.ChunkedArray) -> pa.Array:
 
     from mainspring.ingestion.columns import decoded
 
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("ms"))
     if pa.types.is_timestamp(column.type):
         return column.cast(pa.timestamp(column.type.unit)).cast(pa.string())
-    return decoded(column.combine_chunks())[0]
+    return decoded(column)[0]
 
 
 def _written(value: Any, type_: Type | None) -> Any:

@@ -37,7 +37,8 @@ def ingest_file(ingestor: Ingestor, source: str, path: Path, at: int, progress: 
 
         try:
             table = pq.ParquetFile(path, page_checksum_verification=True).read()
-        except (pa.ArrowException, OSError) as error:
+            table.column_names  # noqa: B018  # raises where a name is no UTF-8
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(f"{place}: it cannot be read as Parquet ({error}). Write it again, or restore it from a copy.") from error
         return ingestor.ingest(source, table, at, progress)
     if path.suffix not in _JSON_LINES:
