@@ -58,7 +58,8 @@ class Expectations:
             broken, reason = self._broken(expectation, table, now)
             found[broken & (found < 0)] = len(reasons)
             reasons.append(reason)
-        violations = tuple(self._violations(table.filter(pa.array(found < 0)), now)) if whole else ()
+        good = table.filter(pa.array(found < 0)) if (found >= 0).any() else table
+        violations = tuple(self._violations(good, now)) if whole else ()
         refusals = [one.message for one in violations if one.refused]
         if refusals:
             found[found < 0] = len(reasons)
