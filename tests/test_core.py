@@ -38,6 +38,9 @@ def test_instants_are_utc_and_exact() -> None:
     assert format_instant(parse_instant("9999-12-31T23:59:59.999999Z")) == "9999-12-31T23:59:59.999999Z"
     with pytest.raises(ValueError, match="yesterday"):
         parse_instant("yesterday")
+    with pytest.raises(ValueError, match="finer than a microsecond"):
+        parse_instant("2013-11-03T01:30:00.0000001Z")
+    assert parse_instant("1970-01-01T00:00:00.000001000Z") == 1
 
 
 @given(st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(9999, 12, 31)))

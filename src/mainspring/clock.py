@@ -23,6 +23,8 @@ DAY = 24 * HOUR
 
 _UNITS = {"us": 1, "ms": MILLISECOND, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
 _DURATION = re.compile(r"(\d+)(us|ms|s|m|h|d|w)")
+_TOO_FINE = re.compile(r"[.,]\d{6}\d*[1-9]")
+_LONGEST_WHOLE = len("20130101T000000.000000")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -43,8 +45,10 @@ def parse_instant(value: str | datetime) -> int:
     """Microseconds since the epoch; a value without an offset is UTC.
 
     Raises:
-        ValueError: the text is not an ISO 8601 date and time.
+        ValueError: the text is not an ISO 8601 date and time, or finer than a microsecond.
     """
+    if isinstance(value, str) and len(value) > _LONGEST_WHOLE and _TOO_FINE.search(value):
+        raise ValueError(f"{value!r} is finer than a microsecond")
     moment = datetime.fromisoformat(value) if isinstance(value, str) else value
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

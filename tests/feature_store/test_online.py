@@ -125,3 +125,14 @@ def test_rows_built_together_are_the_bytes_of_rows_built_one_by_one(texts: bool,
     monkeypatch.setattr("mainspring.feature_store.incoming._MANY", n)
     assert together == incoming.rows([None] * len(incoming.keys))
     assert max(map(len, together)) > min(map(len, together))
+
+
+def test_keys_of_any_length_are_keys_of_their_own(log: EventLog, store: KeyValue) -> None:
+    online = OnlineStore(system(card.count("1d")), store)
+    names = ["k" * length for length in (300, 396, 397, 398, 511, 5_000)]
+    batch = payments(100, len(names))
+    log.append("paid", batch.set_column(batch.schema.get_field_index("card"), "card", pa.array(names)))
+    online.apply(log)
+    served = online.read_many({"card": [*names, "k" * 399]}, [T + 200 * MINUTE] * 7)
+    assert served.values["card__count_1d"].tolist() == [1] * len(names) + [0]
+    assert served.statuses[-1].tolist() == [Status.UNKNOWN_KEY]

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from mainspring.clock import parse_instant
 from mainspring.errors import DataError, DeclarationError, RequestError
-from mainspring.ingestion import Contract
+from mainspring.ingestion import Contract, Quarantine
 from mainspring.spec import Source, feature
 
 
@@ -94,7 +95,14 @@ def test_missing_nullable_columns_are_none_and_derived_nulls_take_their_default(
 
 
 @pytest.mark.parametrize(
-    "text", ["2025-03-01T12:00:00Z", "2025-03-01T12:00:00", "2025-03-01 07:00:00-05:00", "2025-03-01T12:00:00.000000+00:00"]
+    "text",
+    [
+        "2025-03-01T12:00:00.000000000Z",
+        "2025-03-01T12:00:00Z",
+        "2025-03-01T12:00:00",
+        "2025-03-01 07:00:00-05:00",
+        "2025-03-01T12:00:00.000000+00:00",
+    ],
 )
 def test_instants_with_and_without_offset(text):
     assert CONTRACT.check(body(picked_at=text))["picked_at"] == T
@@ -127,6 +135,8 @@ def test_instants_with_and_without_offset(text):
         ({"ride_id": ""}, "ride_id", "empty"),
         ({"picked_at": 1_740_000_000}, "picked_at", "ISO 8601"),
         ({"picked_at": "yesterday"}, "picked_at", "ISO 8601"),
+        ({"picked_at": "2025-03-01T12:00:00.1234567Z"}, "picked_at", "to the microsecond"),
+        ({"picked_at": "20250301T120000,000000001"}, "picked_at", "to the microsecond"),
         ({"picked_at": "2012-12-31T23:59:59Z"}, "picked_at", "must be at least 2013-01-01T00:00:00Z"),
         ({"seen_at": "0001-01-01T00:00:00+23:00"}, "seen_at", "must be at least 0001"),
     ],
@@ -187,6 +197,7 @@ def test_batch_of_a_table_without_nullable_columns():
         ("fare", [1.0, -0.1, 3.0], [1.0, 3.0], "fare: must be at least 0"),
         ("seats", [1.0, 2.5, None], [1, None], "seats: must be a whole number"),
         ("seats", [1.0, 1e300, None], [1, None], "seats: must be at most 9223372036854775807"),
+        ("seats", [2.0**53, 2.0**53 + 2, None], [2**53, None], "seats: came as a float beyond 2**53"),
         ("seats", pa.array([2**63 - 1, 2**63, 3], pa.uint64()), [2**63 - 1, 3], "seats: must be at most 9223372036854775807"),
         ("ride_id", ["a", "", "c"], ["a", "c"], "ride_id: is empty; an id needs at least one character"),
         ("note", ["n", "x", None], ["n", None], "note: must be one of 'n'"),
@@ -204,6 +215,82 @@ def test_one_bad_cell_is_one_rejected_row(column, values, kept, reason):
     assert [one.row for one in checked.rejected] == [1]
     assert checked.rejected[0].reason.startswith(reason)
     assert checked.rejected[0].row_values["shared"] is False
+
+
+@pytest.mark.parametrize("layout", [pa.string(), pa.large_string(), pa.string_view()])
+def test_text_that_is_not_utf8_is_one_rejected_row_wherever_the_column_begins(layout):
+    given = pa.array([b"x", b"caf\xc3\xa9", b"caf\xe9", None, "日本".encode()])
+    wrong = (
+        given.cast(pa.binary_view()).view(layout)
+        if layout == pa.string_view()
+        else pa.Array.from_buffers(layout, 5, given.cast(pa.large_binary() if layout == pa.large_string() else pa.binary()).buffers())
+    )
+    source = Source("s", {"k": str, "at": datetime, "v": str | None}, event_time="at", event_id="k")
+    for start in (0, 1, 2):
+        rows = pa.table({"k": list("abcde"), "at": [T] * 5, "v": wrong}).slice(start)
+        checked = Contract(source).check_batch(rows)
+        assert [(one.row, one.reason) for one in checked.rejected] == [(2 - start, "v: must be text that UTF-8 can hold")]
+        assert checked.rejected[0].row_values == {"k": "c", "at": "2025-03-01T12:00:00Z", "v": "caf\\xe9"}
+        assert checked.accepted.column("v").to_pylist() == ["x", "café", None, "日本"][start:][: 4 - start] if start < 2 else [None, "日本"]
+
+
+def test_rejected_values_of_a_table_are_what_json_would_have_brought():
+    given = table(seats=[2.0, None, 3.0], picked_at=[T, T + 1, T + 2], fare=[-1.0, 2.0, -1.0])
+    values = [one.row_values for one in CONTRACT.check_batch(given).rejected]
+    assert [(row["seats"], row["picked_at"]) for row in values] == [(2, "2025-03-01T12:00:00Z"), (3, "2025-03-01T12:00:00.000002Z")]
+    assert all(CONTRACT.check({**row, "fare": 1.0})["seats"] for row in values)
+
+
+NOT_UTF8 = pa.Array.from_buffers(pa.string(), 1, pa.array([b"caf\xe9"]).buffers())
+ODD = {
+    "list": pa.array([[1]]),
+    "decimal": pa.array([Decimal("1.5")]),
+    "struct": pa.array([{"a": 1}]),
+    "null": pa.nulls(1),
+    "binary": pa.array([b"x"]),
+    "fixed binary": pa.array([b"x" * 16], pa.binary(16)),
+    "half": pa.array(np.array([1.5], np.float16)),
+    "unsigned": pa.array([2**64 - 1], pa.uint64()),
+    "least integer": pa.array([-(2**63)]),
+    "date": pa.array([date(2025, 1, 1)]),
+    "last date": pa.array([2**31 - 1], pa.int32()).view(pa.date32()),
+    "last date in ms": pa.array([2**62]).view(pa.date64()),
+    "time of day": pa.array([1], pa.time32("s")),
+    "duration": pa.array([1], pa.duration("us")),
+    "first second": pa.array([-(2**62)], pa.timestamp("s")),
+    "first nanosecond": pa.array([-(2**63) + 1], pa.timestamp("ns")),
+    "first microsecond": pa.array([-(2**63)], pa.timestamp("us", "Asia/Tokyo")),
+    "last millisecond": pa.array([2**63 - 1], pa.timestamp("ms")),
+    "dictionary": pa.array(["n"]).dictionary_encode(),
+    "dictionary of integers": pa.array([7]).dictionary_encode(),
+    "dictionary of null": pa.DictionaryArray.from_arrays(pa.array([0]), pa.nulls(1, pa.string())),
+    "dictionary not UTF-8": pa.DictionaryArray.from_arrays(pa.array([0]), NOT_UTF8),
+    "not UTF-8": NOT_UTF8,
+    "runs": pa.RunEndEncodedArray.from_arrays(pa.array([1], pa.int32()), pa.array(["n"])),
+    "view": pa.array(["n"], pa.string_view()),
+    "large": pa.array(["n"], pa.large_string()),
+    "zero byte": pa.array(["\0"]),
+    "year 0": pa.array(["0000-01-01"]),
+    "boolean": pa.array([True]),
+}
+
+
+@pytest.mark.parametrize("column", SCHEMA)
+@pytest.mark.parametrize("kind", ODD)
+def test_any_column_is_taken_rejected_in_words_or_refused(column, kind, tmp_path):
+    for fare in (1.0, -1.0):
+        columns = {"ride_id": ["r"], "picked_at": [T], "zone": ["a"], "fare": [fare], "shared": [True], column: ODD[kind]}
+        refused = ""
+        try:
+            checked = CONTRACT.check_batch(pa.table(columns))
+        except DataError as error:
+            refused = str(error)
+        if refused:
+            assert f"column '{column}'" in refused
+            continue
+        assert checked.accepted.num_rows + len(checked.rejected) == 1
+        Quarantine(tmp_path).add("rides", checked.rejected, T)
+    assert Quarantine(tmp_path).damaged("rides") == 0
 
 
 def test_int64_survives_exactly():

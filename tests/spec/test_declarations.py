@@ -74,6 +74,20 @@ BAD: list[tuple[Callable[[], Any], tuple[str, ...]]] = [
     (lambda: source(allowed={"x": [1.0]}), ("'x' is float", "allowed= needs str or int")),
     (lambda: source(allowed={"k": []}), ("the allowed values of 'k' must be str, and at least one",)),
     (lambda: source(allowed={"n": [True]}), ("the allowed values of 'n' must be int",)),
+    (lambda: source(name="s" * 101), ("at most 100 bytes",)),
+    (lambda: source(ranges={"at": ("soon", None)}), ("Source 's'", "bound 'soon'")),
+    (lambda: source(expect=[ms.Unique("kk")]), ("Source 's', Unique(column='kk')", "no column 'kk'")),
+    (lambda: source(expect=[ms.Unique("id")]), ("'id' is the event id, which may repeat",)),
+    (lambda: source(expect=[ms.Fixed(["k", "id"])]), ("'id' is the event id, which may repeat",)),
+    (lambda: source(expect=[ms.Nulls("k", at_most=0.1)]), ("never null", "'| None'")),
+    (lambda: source(expect=[ms.Ahead("1h"), ms.Ahead("1h")]), ("declared twice",)),
+    (lambda: ms.Fixed("k"), ("Fixed('k')", "list of columns")),
+    (lambda: ms.Fixed([]), ("list of columns",)),
+    (lambda: ms.Nulls("x", at_most=5), ("at_most=5 is no share",)),
+    (lambda: ms.Rows(), ("at_least=None", "every one does")),
+    (lambda: ms.Rows(at_least=3, at_most=2), ("no batch could hold",)),
+    (lambda: ms.Fresh("soon"), ("'soon'", "'10m'")),
+    (lambda: declared(name="s" * 101), ("at most 100 bytes",)),
     (lambda: source().per(), ("per()", "name=")),
     (lambda: source().per("kk"), ("no column 'kk'", "Did you mean 'k'?")),
     (lambda: source().per("k", on=["a", "b"]), ("2 columns for 1 keys",)),
@@ -140,6 +154,14 @@ def test_json_there_and_back(system: ms.System) -> None:
     assert again.hash == system.hash
     assert again.to_json() == system.to_json()
     assert again.feature_hashes == system.feature_hashes
+
+
+def test_expectations_travel_and_count_in_the_hash_of_the_system() -> None:
+    every = [ms.Ahead("5m"), ms.Unique("x"), ms.Fixed(["k", "n"]), ms.Nulls("x", 0.1, refuse=True), ms.Fresh("1h"), ms.Rows(1, 9)]
+    one = source(expect=every)
+    system = declared(request=one, features=[one["x"]])
+    assert ms.System.from_json(system.to_json()).request.expect == tuple(every)
+    assert system.hash != declared().hash
 
 
 def test_the_hash_follows_every_part() -> None:

@@ -37,7 +37,7 @@ def twice(ratio):  # type: ignore[no-untyped-def]
 
 def built(**changes: Any) -> ms.System:
     given: dict[str, Any] = {"schema": SCHEMA, "derive": [large], "window": "1d", "ratio": ratio, "kind": "event", **changes}
-    options = {name: given[name] for name in ("owner", "tags", "description", "ranges") if name in given}
+    options = {name: given[name] for name in ("owner", "tags", "description", "ranges", "expect") if name in given}
     source = ms.Source("payments", given["schema"], event_time="at", event_id="id", derive=given["derive"], kind=given["kind"], **options)
     card = source.per("card")
     mean = card.mean("amount", given["window"], name="card__amount_mean_1d", description=given.get("about", ""))
@@ -72,6 +72,7 @@ COUNT = "card__count_1h_where_large"
         ({}, set()),
         ({"owner": "payments team", "tags": ["money"], "description": "Payments", "about": "Mean amount"}, set()),
         ({"ranges": {"amount": (0, 1e6)}}, set()),
+        ({"expect": [ms.Ahead("5m"), ms.Fixed(["card"])]}, set()),
         ({"schema": {**SCHEMA, "more": int}}, set()),
         ({"window": "2d"}, {"card__amount_mean_1d", "ratio", "twice"}),
         ({"derive": [changed(large, other_large)]}, {COUNT}),

@@ -12,6 +12,7 @@ import click
 
 from mainspring import __version__
 from mainspring.cli.features import features
+from mainspring.cli.ingesting import ingest, quarantine
 from mainspring.cli.streaming import dead_letters, stream
 from mainspring.errors import MainspringError
 
@@ -108,6 +109,10 @@ def run(
         threads=threads,
         as_json=as_json,
     )
+
+
+main.add_command(ingest)
+main.add_command(quarantine)
 
 
 @main.command()

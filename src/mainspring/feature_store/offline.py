@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import duckdb
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mainspring.columns import Array, from_arrow, to_values
+from mainspring.errors import StorageError
 from mainspring.feature_store.point_in_time import answer, name_facts, name_questions, quoted
 from mainspring.schema import ENVELOPE, EVENT_ID, EVENT_TIME, KNOWN_TIME, arrow_type
 from mainspring.spec import Source, System, View
@@ -44,13 +46,16 @@ class OfflineStore:
         ``questions`` holds the request's columns and ``_as_of`` (int64, microseconds UTC). With ``known_as_of`` a fact counts
         only from its known time on; ``known_until`` leaves out facts known after that instant altogether. ``only`` names the
         features that are wanted, all without it.
+
+        Raises:
+            StorageError: a file is damaged or gone.
         """
         wanted = {feature.name for feature in self._system.features} if only is None else set(only)
         needed = self._needed(wanted)
         columns = {name: from_arrow(questions.column(name), self._system.request.columns[name].type) for name in self._request(questions)}
         kept = {view: [one for one in aggregates if one.name in needed] for view, aggregates in self._system.views.items()}
         views = {view: aggregates for view, aggregates in kept.items() if aggregates}
-        with duckdb.connect(config=self._config) as connection:
+        with _connected(self._config) as connection:
             name_questions(connection, questions, AS_OF)
             for source in dict.fromkeys(view.source for view in views):
                 self._name_facts(connection, source, known_until)
@@ -68,7 +73,7 @@ class OfflineStore:
         known fact wins. A question without one that has matured gets ``otherwise``.
         """
         label = self._system.label
-        with duckdb.connect(config=self._config) as connection:
+        with _connected(self._config) as connection:
             connection.register("questions", questions.append_column("_row", pa.array(np.arange(len(questions)))))
             default = "NULL" if label.otherwise is None else repr(float(label.otherwise))
             matured = f"q.{AS_OF} + {label.matures_after_us}"
@@ -122,6 +127,19 @@ class OfflineStore:
         used |= {column for aggregate in self._system.aggregates if aggregate.view.source == source for column in aggregate.columns}
         until = "true" if known_until is None else f"{KNOWN_TIME} <= {known_until}"
         name_facts(connection, source, used, self._scan(source), until)
+
+
+@contextmanager
+def _connected(config: dict[str, Any]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection whose failures are errors of the tables that it reads."""
+    try:
+        with duckdb.connect(config=config) as connection:
+            yield connection
+    except duckdb.Error as error:
+        raise StorageError(
+            f"Offline tables: cannot be read ({str(error).splitlines()[0]}). Where a file is damaged, remove the tables' folder: "
+            "it is rebuilt from the event log."
+        ) from error
 
 
 _SQL = {"str": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "bool": "BOOLEAN", "instant": "BIGINT"}

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -151,11 +152,13 @@ class OnlineStore:
     def holding(self, column: str, value: Any) -> int:
         """The number of rows whose key, ids or texts hold ``value``; in keys, where the view has ``column`` among its keys."""
         positions = {one.prefix: one.plan.view.columns.index(column) for one in self._views if column in one.plan.view.columns}
-        packed = pack_key([value])[1:] if isinstance(value, str) else None
+        alone = pack_key([value])
+        packed = msgspec.msgpack.encode(value) if isinstance(value, str) else None
         found = 0
         for key, row in self._store.scan(b""):
             at = positions.get(key[:PREFIX_BYTES])
-            keyed = at is not None and unpack_key(key[PREFIX_BYTES:])[at] == value
+            values = None if at is None else unpack_key(key[PREFIX_BYTES:])
+            keyed = key[PREFIX_BYTES:] == alone if values is None else values[at or 0] == value
             found += keyed or (packed is not None and (packed in key or packed in row))
         return found
 

@@ -7,6 +7,7 @@ asks for the newest values alone need not look at the rest.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,9 @@ _TEXTS, _SETTLED = 6, 9
 CHECKSUM = 4
 """Bytes of the checksum behind the head and the newest texts."""
 _MOST_COLUMNS = 64
+_LONGEST_KEY = 400
+_HASHED = b"\xc1"
+"""No MessagePack begins with it."""
 _TIME = struct.Struct("<q")
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -255,11 +259,12 @@ def _decode_all(count: int, packed: bytes) -> list[Any]:
 
 
 def pack_key(values: Sequence[Any]) -> bytes:
-    """A key's values as bytes."""
-    return _encode(values)
+    """A key's values as bytes that every store takes as a key: those over 400 bytes by their BLAKE2b."""
+    key = _encode(values)
+    return key if len(key) <= _LONGEST_KEY else _HASHED + hashlib.blake2b(key, digest_size=32).digest()
 
 
-def unpack_key(key: bytes) -> list[Any]:
-    """The values that `pack_key` packed."""
-    values: list[Any] = msgspec.msgpack.decode(key)
+def unpack_key(key: bytes) -> list[Any] | None:
+    """The values that `pack_key` packed; None where it hashed them."""
+    values: list[Any] | None = None if key.startswith(_HASHED) else msgspec.msgpack.decode(key)
     return values

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from mainspring.errors import DataError, RequestError, ServingError, did_you_mean
+from mainspring.errors import DataError, RequestError, ServingError, StorageError, did_you_mean
 from mainspring.gateway import describe
 from mainspring.gateway.http import (
     Disconnected,
@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _RETRY_SECONDS = "1"
 _GONE = 499
+_STORAGE_FAILED = "A record or store failed; see the server's log. Send events again: one event id counts once."
 _REASONS = {400: "malformed", 408: "too_slow", 413: "too_large", 415: "media_type"}
 
 
@@ -106,6 +107,9 @@ class App:
             return error_reply(error.status, error.reason, request_id, error.field, close)
         if isinstance(error, ServingError):
             return error_reply(503, str(error), request_id, headers={"retry-after": _RETRY_SECONDS})
+        if isinstance(error, StorageError):
+            _log.error("Request %s to %s: %s", request_id, route, error)
+            return error_reply(503, _STORAGE_FAILED, request_id, headers={"retry-after": _RETRY_SECONDS})
         if isinstance(error, DataError):
             self._metrics.reject(route, "data")
             return error_reply(422, str(error), request_id)

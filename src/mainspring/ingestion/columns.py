@@ -12,13 +12,26 @@ import pyarrow.compute as pc
 
 from mainspring.clock import find_zone, parse_instant
 from mainspring.errors import DataError
-from mainspring.ingestion.values import INT_MAX, INT_MIN, IS_EMPTY, IS_NULL, LATEST, NOT_A_ZONE, NOT_AN_INSTANT, NOT_FINITE, Rule
+from mainspring.ingestion.values import (
+    INT_MAX,
+    INT_MIN,
+    IS_EMPTY,
+    IS_NULL,
+    LATEST,
+    MOST_EXACT,
+    NOT_A_ZONE,
+    NOT_AN_INSTANT,
+    NOT_FINITE,
+    NOT_UTF8,
+    Rule,
+)
 from mainspring.schema import Type, arrow_type
 
 Mask = npt.NDArray[np.bool_]
 
 NOT_WHOLE = "must be a whole number"
 TOO_FINE = "is finer than a microsecond"
+LOST_DIGITS = "came as a float beyond 2**53, where whole numbers lose digits; give it as an integer"
 
 _ACCEPTED = {
     Type.STR: "text",
@@ -44,11 +57,10 @@ def check_column(column: pa.ChunkedArray, rule: Rule, source: str) -> tuple[pa.A
     Raises:
         DataError: the column's type cannot be cast to the field's type without loss.
     """
-    array = column.combine_chunks()
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
+    array, unreadable = decoded(column)
     nulls = array.is_null().to_numpy(zero_copy_only=False)
     values, problems = _convert(array, rule, source)
+    problems = [*unreadable, *problems]
     if not rule.field.nullable:
         problems.insert(0, Problem(IS_NULL, nulls))
     problems += _contents(values, rule, ~nulls)
@@ -58,10 +70,42 @@ def check_column(column: pa.ChunkedArray, rule: Rule, source: str) -> tuple[pa.A
     return values, problems
 
 
+def decoded(column: pa.ChunkedArray) -> tuple[pa.Array, list[Problem]]:
+    """The column as one plain array, text that is no UTF-8 replaced by something readable, and where that was."""
+    array = column.combine_chunks()
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if not is_text(array.type) or _is_ascii(array):
+        return array, []
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        given = array.cast(pa.large_binary()).to_pylist()
+        texts = [None if one is None else one.decode(errors="backslashreplace") for one in given]
+        wrong = [one is not None and one.decode(errors="ignore").encode() != one for one in given]
+        return pa.array(texts, pa.string()), [Problem(NOT_UTF8, np.array(wrong, dtype=np.bool_))]
+    return array, []
+
+
+def _is_ascii(array: pa.Array) -> bool:
+    """Whether all of a text array is ASCII: ten times as fast as to validate it."""
+    if not len(array) or pa.types.is_string_view(array.type):
+        return False
+    _, offsets, data = array.buffers()
+    width = np.dtype(np.int64 if pa.types.is_large_string(array.type) else np.int32)
+    ends = np.frombuffer(offsets, width, len(array) + 1, array.offset * width.itemsize)
+    return data is None or bytes(memoryview(data)[ends[0] : ends[-1]]).isascii()
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is text of any layout."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
 def _convert(array: pa.Array, rule: Rule, source: str) -> tuple[pa.Array, list[Problem]]:
     kind, type_ = array.type, rule.field.type
     numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    text = is_text(kind)
     if pa.types.is_null(kind):
         return pa.nulls(len(array), arrow_type(type_)), []
     if (type_ == Type.STR and text) or (type_ == Type.BOOL and pa.types.is_boolean(kind)):
@@ -99,7 +143,8 @@ def _integers(array: pa.Array, rule: Rule) -> tuple[pa.Array, list[Problem]]:
     low, high = finite & (numbers < INT_MIN), finite & (numbers >= INT_MAX)
     values = np.where(finite & ~low & ~high, numbers, 0).astype(np.int64)
     problems = [Problem(NOT_FINITE, ~finite), Problem(rule.too_low, low), Problem(rule.too_high, high)]
-    return _like(array, values), [*problems, Problem(NOT_WHOLE, finite & (np.floor(numbers) != numbers))]
+    lost = finite & (np.abs(numbers) > MOST_EXACT)
+    return _like(array, values), [*problems, Problem(NOT_WHOLE, finite & (np.floor(numbers) != numbers)), Problem(LOST_DIGITS, lost)]
 
 
 def _instants(array: pa.Array) -> tuple[pa.Array, list[Problem]]:

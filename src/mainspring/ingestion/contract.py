@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mainspring.clock import format_instant
 from mainspring.errors import DataError, RequestError, did_you_mean
 from mainspring.ingestion.derive import derive
-from mainspring.ingestion.values import rules, value_check
-from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME, arrow_type
+from mainspring.ingestion.values import EARLIEST, LATEST, MOST_EXACT, rules, value_check
+from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME, Schema, Type, arrow_type
 from mainspring.spec import Source
 from mainspring.spec.aggregate import Value
 
@@ -28,6 +29,14 @@ class Rejected:
     row: int
     reason: str
     row_values: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A line of a file that no object could be read from: why, and its text."""
+
+    reason: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +75,13 @@ class Contract:
         return row
 
     def check_rows(self, rows: Sequence[Any]) -> Checked:
-        """`check` of many JSON objects; what is not an object or breaks the contract is rejected by itself."""
+        """`check` of many JSON objects; what is not an object or breaks the contract is rejected by itself, as is an `Unreadable`."""
         accepted: list[dict[str, Value]] = []
         rejected: list[Rejected] = []
         for number, body in enumerate(rows):
+            if isinstance(body, Unreadable):
+                rejected.append(Rejected(number, body.reason, {"": body.text}))
+                continue
             if not isinstance(body, Mapping):
                 rejected.append(Rejected(number, "must be an object", {"": body}))
                 continue
@@ -107,7 +119,7 @@ class Contract:
         if (found >= 0).any():
             keep = pa.array(found < 0)
             columns = {name: column.filter(keep) for name, column in columns.items()}
-        return Checked(self._batch(columns), _rejected(table, found, reasons))
+        return Checked(self._batch(columns), _rejected(table, found, reasons, self.source.schema))
 
     def _typed(self, body: Mapping[str, Any]) -> dict[str, Value]:
         if not body.keys() <= self._names:
@@ -159,18 +171,49 @@ class Contract:
                 )
 
 
-def _rejected(table: pa.Table, found: npt.NDArray[np.int64], reasons: Sequence[str]) -> list[Rejected]:
+def _rejected(table: pa.Table, found: npt.NDArray[np.int64], reasons: Sequence[str], schema: Schema) -> list[Rejected]:
     rows = (found >= 0).nonzero()[0]
-    values = _readable(table.take(rows)).to_pylist() if len(rows) else []
+    values = as_json(_taken(table, rows), schema) if len(rows) else []
     return [Rejected(int(row), reasons[found[row]], value) for row, value in zip(rows, values, strict=True)]
 
 
-def _readable(table: pa.Table) -> pa.Table:
-    """The table with timestamps as text in UTC: Python's datetime has neither their range nor their nanoseconds."""
+def as_json(table: pa.Table, schema: Schema) -> list[dict[str, Any]]:
+    """The rows as `Contract.check` takes them: instants as ISO 8601 text, whole floats of an int column as integers.
+
+    What Python's types cannot hold, such as nanoseconds or text that is no UTF-8, becomes text that shows it.
+    """
+    columns: dict[str, list[Any]] = {}
+    for name in table.column_names:
+        values = _readable(table.column(name)).to_pylist()
+        type_ = schema[name].type if name in schema else None
+        columns[name] = [_written(value, type_) for value in values] if type_ in (Type.INT, Type.INSTANT) else values
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _taken(table: pa.Table, rows: npt.NDArray[np.int64]) -> pa.Table:
+    """Some rows of a table; Arrow itself takes none from a column of string views."""
     import pyarrow as pa
 
-    for index, field in enumerate(table.schema):
-        if pa.types.is_timestamp(field.type):
-            text = table.column(index).cast(pa.timestamp(field.type.unit)).cast(pa.string())
-            table = table.set_column(index, field.name, text)
-    return table
+    from mainspring.ingestion.columns import decoded
+
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    views = {name: decoded(one)[0].cast(pa.string()) for name, one in columns.items() if pa.types.is_string_view(one.type)}
+    return pa.table({**columns, **views}).take(rows)
+
+
+def _readable(column: pa.ChunkedArray) -> pa.Array:
+    import pyarrow as pa
+
+    from mainspring.ingestion.columns import decoded
+
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("ms"))
+    if pa.types.is_timestamp(column.type):
+        return column.cast(pa.timestamp(column.type.unit)).cast(pa.string())
+    return decoded(column)[0]
+
+
+def _written(value: Any, type_: Type | None) -> Any:
+    if type_ == Type.INSTANT and isinstance(value, int) and EARLIEST <= value <= LATEST:
+        return format_instant(value)
+    return int(value) if type_ == Type.INT and isinstance(value, float) and value.is_integer() and abs(value) <= MOST_EXACT else value

@@ -19,6 +19,7 @@ from mainspring.spec.source import Bound
 EARLIEST = parse_instant("0001-01-01T00:00:00Z")
 LATEST = parse_instant("9999-12-31T23:59:59.999999Z")
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+MOST_EXACT = 2**53
 
 _SHOWN = 5
 NOT_FINITE = "must be a finite number"
@@ -26,7 +27,7 @@ NOT_UTF8 = "must be text that UTF-8 can hold"
 IS_NULL = "is null, and may not be"
 NOT_A_ZONE = "must be an IANA time zone, for example America/New_York"
 IS_EMPTY = "is empty; an id needs at least one character"
-NOT_AN_INSTANT = "must be a date and time in ISO 8601, for example 2025-03-01T12:00:00Z"
+NOT_AN_INSTANT = "must be a date and time in ISO 8601, to the microsecond, for example 2025-03-01T12:00:00Z"
 
 _LIMITS: dict[Type, tuple[float, float]] = {
     Type.INT: (INT_MIN, INT_MAX),

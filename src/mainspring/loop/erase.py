@@ -173,7 +173,7 @@ class Eraser:
         counts["answers"] = int(key.among(answers, self._asked(key)).sum())
         texts = [answers.column(one.name) for one in answers.schema if one.name.startswith("feature.") and one.type == pa.string()]
         counts["values served to others that name it"] = sum(int(key.mentions(text).sum()) for text in texts)
-        counts["quarantine"] = sum(self._rejected(key, source, row) for source in key.columns for row in self._quarantine.read(source))
+        counts["quarantine"] = sum(self._rejected(key, source, row) for source in key.columns for row in self._quarantine.kept(source))
         return counts
 
     def _places(self, key: Key, begun: Begun, clean: bool) -> tuple[Place, ...]:

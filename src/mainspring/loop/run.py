@@ -124,7 +124,8 @@ class Run:
             parts = list(feed.rows(None, until))
             for number, (source, rows) in enumerate(parts):
                 self.progress.step("ingest history", number, len(parts), f"{len(rows):,} {source}")
-                ingestor.ingest(source, rows, at=until)
+                for violation in ingestor.ingest(source, rows, at=until).violations:
+                    self.progress.say(f"Expected otherwise of '{source}': {violation.message}")
             self.progress.step("ingest history", len(parts), len(parts))
             self._decide("history_ingested", reason=f"the event log goes up to {self.log.end:,}")
         self.progress.step("materialise online store", 0, 1)

@@ -74,7 +74,8 @@ class Registry:
                 self._connection = _connect(self._path / "registry.sqlite")
         except (OSError, sqlite3.Error) as error:
             raise RegistryError(
-                f"Registry {self._path}: cannot be opened ({error}). Name a folder that holds a registry or is empty."
+                f"Registry {self._path}: cannot be opened ({error}). Name a folder that holds a registry or is empty; "
+                "restore a damaged one from a copy."
             ) from error
 
     def register(

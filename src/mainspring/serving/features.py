@@ -38,6 +38,8 @@ class FeatureReader:
     def read(self, row: Mapping[str, Any]) -> FeatureRow:
         """Features of one request row as of its event time.
 
+        A function of what the store did not give in time is as unavailable as that, and takes its declared default.
+
         Raises:
             RequestError: a key of a view declared ``required`` was never seen; the message names the field.
         """
@@ -48,16 +50,28 @@ class FeatureReader:
                 raise RequestError(field, f"{row[field]!r} is not a known {view.columns[0]}. Known ones are facts of '{view.source.name}'.")
         values = dict(zip(self._names, served.values, strict=True))
         statuses = dict(zip(self._names, served.statuses, strict=True))
-        computed = self._apply(row, values)
+        late = Status.UNAVAILABLE in served.statuses
+        without = self._without({name for name, status in statuses.items() if status == Status.UNAVAILABLE}) if late else {}
+        computed = self._apply(row, values, without)
+        statuses |= dict.fromkeys(without, Status.UNAVAILABLE)
         return FeatureRow(*_ordered(self._features, row, values, statuses, computed))
 
-    def _apply(self, row: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    def _without(self, unavailable: set[str]) -> dict[str, Any]:
+        """The functions that read, directly or not, one of these aggregates, with their declared defaults."""
+        defaults: dict[str, Any] = {}
+        for function in self._functions:
+            if not unavailable.isdisjoint(function.inputs):
+                unavailable.add(function.name)
+                defaults[function.name] = function.default
+        return defaults
+
+    def _apply(self, row: Mapping[str, Any], values: Mapping[str, Any], without: Mapping[str, Any]) -> dict[str, Any]:
         names = [name for name, _ in self._request_inputs] + [name for _, name, _ in self._aggregate_inputs]
         types = [type_ for _, type_ in self._request_inputs] + [type_ for _, _, type_ in self._aggregate_inputs]
         held = [row[name] for name, _ in self._request_inputs] + [values[name] for _, name, _ in self._aggregate_inputs]
         columns = dict(zip(names, as_columns(held, types), strict=True))
-        results = apply_functions(self._functions, columns)
-        return {name: _value(result[0]) for name, result in results.items()}
+        results = apply_functions([function for function in self._functions if function.name not in without], columns)
+        return {**without, **{name: _value(result[0]) for name, result in results.items()}}
 
 
 def _ordered(features: Any, row: Any, values: Any, statuses: Any, computed: Any) -> tuple[tuple[Any, ...], bytes]:
@@ -69,7 +83,7 @@ def _ordered(features: Any, row: Any, values: Any, statuses: Any, computed: Any)
             value, status = values[name], statuses[name]
         else:
             value = row[name] if isinstance(feature, Column) else computed[name]
-            status = Status.NULL if value is None else Status.PRESENT
+            status = statuses.get(name, Status.NULL if value is None else Status.PRESENT)
         ordered.append(value)
         states.append(status)
     return tuple(ordered), bytes(states)

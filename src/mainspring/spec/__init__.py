@@ -2,6 +2,7 @@
 
 from mainspring.spec.aggregate import Aggregate, View
 from mainspring.spec.codec import code_hash
+from mainspring.spec.expectation import Ahead, Expectation, Fixed, Fresh, Nulls, Rows, Unique
 from mainspring.spec.feature import Column, Feature, Function, feature
 from mainspring.spec.model import Baseline, GroupMedian, Label, LightGBM, LinearRule, RecentRatio
 from mainspring.spec.operation import PREVIOUS, Monitor, Policy, Rollout
@@ -12,22 +13,29 @@ from mainspring.spec.system import System
 __all__ = [
     "PREVIOUS",
     "Aggregate",
+    "Ahead",
     "Baseline",
     "Column",
+    "Expectation",
     "Feature",
+    "Fixed",
+    "Fresh",
     "Function",
     "GroupMedian",
     "Label",
     "LightGBM",
     "LinearRule",
     "Monitor",
+    "Nulls",
     "Policy",
     "Quality",
     "RecentRatio",
     "Requirements",
     "Rollout",
+    "Rows",
     "Source",
     "System",
+    "Unique",
     "View",
     "at_least",
     "at_most",

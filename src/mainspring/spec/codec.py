@@ -16,6 +16,7 @@ from typing import Any
 from mainspring.errors import DeclarationError
 from mainspring.schema import Field, Schema, Type
 from mainspring.spec.aggregate import Aggregate, View
+from mainspring.spec.expectation import Ahead, Fixed, Fresh, Nulls, Rows, Unique
 from mainspring.spec.feature import Column, Function
 from mainspring.spec.model import GroupMedian, Label, LightGBM, LinearRule, RecentRatio
 from mainspring.spec.operation import Monitor, Policy, Rollout
@@ -25,8 +26,8 @@ from mainspring.spec.source import Source
 _NOUNS: dict[str, type[Any]] = {
     noun.__name__: noun
     for noun in (
-        *(Aggregate, Column, Field, GroupMedian, Label, LightGBM, LinearRule, Monitor),
-        *(Policy, Quality, RecentRatio, Requirements, Rollout, Schema, Source, View),
+        *(Aggregate, Ahead, Column, Field, Fixed, Fresh, GroupMedian, Label, LightGBM, LinearRule, Monitor),
+        *(Nulls, Policy, Quality, RecentRatio, Requirements, Rollout, Rows, Schema, Source, Unique, View),
     )
 }
 

@@ -11,9 +11,11 @@ from mainspring.clock import parse_instant
 from mainspring.errors import DeclarationError, did_you_mean
 from mainspring.schema import Field, Schema, Type
 from mainspring.spec.aggregate import Value, View
+from mainspring.spec.expectation import Expectation, Fixed, Nulls, Unique, columns_of
 from mainspring.spec.feature import Column, Function
 
 Bound = int | float | None
+LONGEST_NAME = 100
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -25,8 +27,8 @@ class Source:
     ``known_time`` (optional) when it could be known, ``event_id`` the column that identifies it. ``kind='event'`` facts
     count strictly after they happened; rows of a ``kind='table'`` (slowly changing dimensions) count from their timestamp
     on. ``ranges`` bounds numeric and time columns, both ends inclusive, and ``allowed`` lists the only values that a str or
-    int column may have; a row or request outside is refused. ``derive`` lists functions of the columns that add columns.
-    ``owner`` and ``tags`` are for the catalog.
+    int column may have; a row or request outside is refused. ``expect`` lists what facts and batches of them must hold to beyond
+    that. ``derive`` lists functions of the columns that add columns. ``owner`` and ``tags`` are for the catalog.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Source:
     kind: Literal["event", "table"]
     ranges: tuple[tuple[str, Bound, Bound], ...]
     allowed: tuple[tuple[str, tuple[Value, ...]], ...]
+    expect: tuple[Expectation, ...]
     derive: tuple[Function, ...]
     description: str
     owner: str
@@ -53,16 +56,17 @@ class Source:
         kind: Literal["event", "table"] = "event",
         ranges: Mapping[str, tuple[Any, Any]] | Sequence[tuple[str, Bound, Bound]] = (),
         allowed: Mapping[str, Sequence[Value]] | Sequence[tuple[str, Sequence[Value]]] = (),
+        expect: Sequence[Expectation] = (),
         derive: Sequence[Function] = (),
         description: str = "",
         owner: str = "",
         tags: Sequence[str] = (),
     ) -> None:
         place = f"Source '{name}'"
-        if not name.isidentifier() or "__" in name:
-            raise DeclarationError(f"{place}: the name must be letters, digits and single underscores.")
+        if not name.isidentifier() or "__" in name or len(name.encode()) > LONGEST_NAME:
+            raise DeclarationError(f"{place}: the name must be letters, digits and single underscores, at most {LONGEST_NAME} bytes.")
         fields = schema if isinstance(schema, Schema) else Schema.of(schema, place)
-        bounds = [(column, low, high) for column, (low, high) in ranges.items()] if isinstance(ranges, Mapping) else list(ranges)
+        given = [(column, *pair) for column, pair in ranges.items()] if isinstance(ranges, Mapping) else list(ranges)
         values = {
             "name": name,
             "schema": fields,
@@ -70,8 +74,9 @@ class Source:
             "event_id": event_id,
             "known_time": known_time,
             "kind": kind,
-            "ranges": tuple((column, _bound(low), _bound(high)) for column, low, high in bounds),
+            "ranges": tuple((column, _bound(low, place), _bound(high, place)) for column, low, high in given),
             "allowed": tuple((column, tuple(values)) for column, values in dict(allowed).items()),
+            "expect": tuple(expect),
             "derive": tuple(derive),
             "description": description,
             "owner": owner,
@@ -108,11 +113,24 @@ class Source:
             wanted = str if self.schema[column].type == Type.STR else int
             if not values or not all(type(value) is wanted for value in values):
                 raise DeclarationError(f"{place}: the allowed values of '{column}' must be {wanted.__name__}, and at least one.")
+        self._validate_expectations(place)
         for function in self.derive:
             if function.name in self.schema:
                 raise DeclarationError(f"{place}: derived column '{function.name}' has the name of a column of the schema.")
             for column in function.inputs:
                 self._require(column, f"{place}, derived column '{function.name}'")
+
+    def _validate_expectations(self, place: str) -> None:
+        for expectation in self.expect:
+            where = f"{place}, {expectation}"
+            for column in columns_of(expectation):
+                self._require(column, where)
+            if isinstance(expectation, Nulls) and not self.schema[expectation.column].nullable:
+                raise DeclarationError(f"{where}: the column is never null. Declare it nullable with '| None', or leave this out.")
+            if isinstance(expectation, Unique | Fixed) and self.event_id in columns_of(expectation):
+                raise DeclarationError(f"{where}: '{self.event_id}' is the event id, which may repeat. Name other columns.")
+            if self.expect.count(expectation) > 1:
+                raise DeclarationError(f"{where}: it is declared twice. Leave one out.")
 
     def _require(self, column: str, place: str) -> None:
         if column not in self.schema:
@@ -148,5 +166,8 @@ class Source:
         return View(self, columns, matched, name or "_".join(matched), required)
 
 
-def _bound(value: Value | datetime) -> Bound:
-    return parse_instant(value) if isinstance(value, str | datetime) else value
+def _bound(value: Value | datetime, place: str) -> Bound:
+    try:
+        return parse_instant(value) if isinstance(value, str | datetime) else value
+    except ValueError as error:
+        raise DeclarationError(f"{place}: the bound {value!r} is neither a number nor a date and time in ISO 8601.") from error

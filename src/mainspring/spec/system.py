@@ -15,7 +15,7 @@ from mainspring.spec.feature import Column, Feature, Function
 from mainspring.spec.model import Baseline, GroupMedian, Label, LightGBM, LinearRule, RecentRatio
 from mainspring.spec.operation import PREVIOUS, Monitor, Policy, Rollout
 from mainspring.spec.requirements import Requirements
-from mainspring.spec.source import Source
+from mainspring.spec.source import LONGEST_NAME, Source
 from mainspring.spec.versions import feature_versions
 
 FORMAT = 1
@@ -134,8 +134,8 @@ class _Check:
 
     def run(self) -> None:
         system = self.system
-        if not system.name.isidentifier():
-            raise self._error(f"name {system.name!r} must be letters, digits and underscores.")
+        if not system.name.isidentifier() or len(system.name.encode()) > LONGEST_NAME:
+            raise self._error(f"name {system.name!r} must be letters, digits and underscores, at most {LONGEST_NAME} bytes.")
         self._unique([feature.name for feature in system.features], "feature")
         self._unique([baseline.name for baseline in system.baselines], "baseline")
         self._sources()

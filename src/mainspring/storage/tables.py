@@ -36,23 +36,24 @@ class Tables:
         Raises:
             StorageError: the position file is damaged.
         """
-        file = self.path / "position.json"
-        try:
-            return int(json.loads(file.read_text())["position"])
-        except FileNotFoundError:
-            return 0
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise StorageError(
-                f"Tables, {file}: not a position ({error}). Remove {self.path}: it is rebuilt from the event log."
-            ) from error
+        return self._state()[0]
 
     def files(self, source: str) -> list[str]:
         """The parts of a source in the order of the log, as ``read_parquet`` takes them; none if it has no events.
 
         Parts written before and after a change of the source's columns differ: read them with ``union_by_name``.
+
+        Raises:
+            StorageError: the position file is damaged, or a part is gone.
         """
-        position = self.position
-        return [str(part) for end, part in self._parts(source) if end <= position]
+        position, written = self._state()
+        parts = [str(part) for end, part in self._parts(source) if end <= position]
+        if len(parts) < written.get(source, 0):
+            raise StorageError(
+                f"Tables, {self.path / source}: {written[source]} parts were written, {len(parts)} are there. "
+                f"Remove {self.path}: it is rebuilt from the event log."
+            )
+        return parts
 
     def catch_up(self, log: Log, until: int | None = None) -> int:
         """Write the events logged since the last catch-up, up to ``until`` or the end, and return the new position.
@@ -100,6 +101,19 @@ class Tables:
             raise StorageError(f"Tables, {self.path}, source '{source}': rows were not erased ({error}). Erase again.") from error
         return gone
 
+    def _state(self) -> tuple[int, dict[str, int]]:
+        """The position, and how many parts of each source were written before it."""
+        file = self.path / "position.json"
+        try:
+            state = json.loads(file.read_text())
+            return int(state["position"]), dict(state.get("parts", {}))
+        except FileNotFoundError:
+            return 0, {}
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            raise StorageError(
+                f"Tables, {file}: not a position ({error}). Remove {self.path}: it is rebuilt from the event log."
+            ) from error
+
     def _catch_up(self, frames: Iterable[Frame], position: int) -> int:
         held: dict[str, list[Frame]] = {}
         rows = 0
@@ -115,10 +129,12 @@ class Tables:
         return position
 
     def _write(self, held: dict[str, list[Frame]], position: int) -> None:
+        parts = self._state()[1]
         for source, frames in held.items():
             self._write_part(source, frames)
+            parts[source] = parts.get(source, 0) + 1
         with replacing(self.path / "position.json") as file:
-            file.write(json.dumps({"position": position}).encode())
+            file.write(json.dumps({"position": position, "parts": parts}).encode())
 
     def _write_part(self, source: str, frames: list[Frame]) -> None:
         import pyarrow.parquet as pq

@@ -79,6 +79,7 @@ _TRIP = {
     "planned_minutes": float | None,
     "departure_delay": float | None,
 }
+_PUNCTUAL = [ms.Ahead("1d")]
 _TRIP_RANGES = {"departed_at": _INSTANTS, "distance_km": (0, 25_000), "planned_minutes": (1, 2_880), "departure_delay": (-1_440, 10_080)}
 
 trips = ms.Source(
@@ -87,6 +88,7 @@ trips = ms.Source(
     event_time="departed_at",
     event_id="trip_id",
     ranges=_TRIP_RANGES,
+    expect=_PUNCTUAL,
     derive=[haul, pair, day_part],
     description="A departure; `timezone` is the origin's, `area` the destination's, `service` a flight or line number",
 )
@@ -96,6 +98,7 @@ arrivals = ms.Source(
     event_time="arrived_at",
     event_id="trip_id",
     ranges={**_TRIP_RANGES, "arrived_at": _INSTANTS, "minutes": (0.5, 2_880), "airborne_minutes": (0, 2_880)},
+    expect=_PUNCTUAL,
     derive=[haul, pair, day_part, over_plan, ground_minutes, air_over_plan, pace],
     description="An arrival, known when it happens; `distance_km` may be what was driven",
 )
@@ -123,6 +126,7 @@ weather = ms.Source(
         "pressure_hpa": (850, 1_100),
         "visibility_km": (0, 200),
     },
+    expect=_PUNCTUAL,
     description="An observation at a place of departure",
 )
 places = ms.Source(
