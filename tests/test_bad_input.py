@@ -594,6 +594,13 @@ def asked(place: Place) -> Outcome:
     return Outcome("nothing", "")
 
 
+@case("key of another type, offline")
+def _(place: Place) -> Outcome:
+    questions = pa.table({"card": ["7"], AS_OF: [NOW]})
+    OfflineStore(SYSTEM, Tables(place.path / "tables").files).features(questions)
+    return Outcome("nothing", "")
+
+
 @case("part of the tables truncated")
 def _(place: Place) -> Outcome:
     Tables(place.path / "tables").catch_up(place.log)

@@ -46,6 +46,19 @@ def from_arrow(column: pa.ChunkedArray | pa.Array, type_: Type) -> Array:
     return np.asarray(values, dtype=_DTYPES[type_])
 
 
+def fits(found: pa.DataType, type_: Type) -> bool:
+    """Whether Arrow values of a type may stand for a field's: whole numbers for floats, nulls for anything, text never for numbers."""
+    if pa.types.is_null(found):
+        return True
+    if pa.types.is_dictionary(found):
+        return fits(found.value_type, type_)
+    if type_ in (Type.INT, Type.INSTANT):
+        return bool(pa.types.is_integer(found))
+    if type_ == Type.FLOAT:
+        return bool(pa.types.is_floating(found) or pa.types.is_integer(found))
+    return bool(pa.types.is_boolean(found) if type_ == Type.BOOL else pa.types.is_string(found) or pa.types.is_large_string(found))
+
+
 def to_arrow(column: Array, field: Field) -> pa.Array:
     """A NumPy column as Arrow, NaN becoming null, lists and maps becoming JSON."""
     values = to_json(column.tolist()) if field.type == Type.JSON else column

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mainspring.columns import Array, from_arrow, to_values
-from mainspring.errors import StorageError
+from mainspring.columns import Array, fits, from_arrow, to_values
+from mainspring.errors import DataError, StorageError
 from mainspring.feature_store.point_in_time import answer, name_facts, name_questions, quoted
 from mainspring.schema import ENVELOPE, EVENT_ID, EVENT_TIME, KNOWN_TIME, arrow_type
 from mainspring.spec import Source, System, View
@@ -48,8 +48,10 @@ class OfflineStore:
         features that are wanted, all without it.
 
         Raises:
+            DataError: a column of the questions has another type than declared.
             StorageError: a file is damaged or gone.
         """
+        self._check(questions)
         wanted = {feature.name for feature in self._system.features} if only is None else set(only)
         needed = self._needed(wanted)
         columns = {name: from_arrow(questions.column(name), self._system.request.columns[name].type) for name in self._request(questions)}
@@ -110,6 +112,12 @@ class OfflineStore:
             if function.name in needed:
                 needed |= set(function.inputs)
         return needed
+
+    def _check(self, questions: pa.Table) -> None:
+        for name in self._request(questions):
+            declared, found = self._system.request.columns[name].type, questions.schema.field(name).type
+            if not fits(found, declared):
+                raise DataError(f"System '{self._system.name}', questions: column '{name}' is {found}, declared as {declared}. Cast it.")
 
     def _request(self, questions: pa.Table) -> list[str]:
         return [name for name in questions.column_names if name in self._system.request.columns]

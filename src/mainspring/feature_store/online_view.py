@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mainspring.columns import Array, to_array, to_values
+from mainspring.columns import Array, fits, to_array, to_values
 from mainspring.errors import DataError, StorageError
 from mainspring.feature_engineering.facts import ViewPlan
 from mainspring.feature_store.batch import Batch
@@ -90,7 +90,7 @@ class OnlineView:
             at = batch.schema.get_field_index(name)
             if at < 0 and (name in envelope or not view.source.columns[name].nullable):
                 raise DataError(f"View '{view.name}' reads column '{name}', which is not there.")
-            if at >= 0 and not _fits(batch.schema.types[at], type_):
+            if at >= 0 and not fits(batch.schema.types[at], type_):
                 raise DataError(f"View '{view.name}' reads column '{name}' as {type_}, it is {batch.schema.types[at]}.")
         if batch.column(EVENT_TIME).null_count:
             raise DataError(f"View '{view.name}': an event time is null.")
@@ -104,18 +104,6 @@ class OnlineView:
             if name not in table.column_names:
                 table = table.append_column(name, pa.nulls(len(table), arrow_type(type_)))
         return Incoming(self.plan, self.form, table.combine_chunks().to_batches()[0], share)
-
-
-def _fits(found: pa.DataType, type_: Type) -> bool:
-    if pa.types.is_null(found):
-        return True
-    if pa.types.is_dictionary(found):
-        return _fits(found.value_type, type_)
-    if type_ in (Type.INT, Type.INSTANT):
-        return bool(pa.types.is_integer(found))
-    if type_ == Type.FLOAT:
-        return bool(pa.types.is_floating(found) or pa.types.is_integer(found))
-    return bool(pa.types.is_boolean(found) if type_ == Type.BOOL else pa.types.is_string(found) or pa.types.is_large_string(found))
 
 
 def _attribute(value: Any, event_time: int, as_of: int, max_age: int | None) -> Answer:
