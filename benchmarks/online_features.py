@@ -131,7 +131,8 @@ def online_bars(folder: Path) -> list[Bar]:
         stores = [open_key_value(one) for one in (f"lmdb:{folder}/on0", f"{url}#bench0")]
         local = _reads("LMDB", stores[0], _filled(PackedLmdb(folder / "read"), table), (100,))
         remote = _reads("Redis", stores[1], packed.read, SIZES)
-        beside = _beside_feast(folder, address, {size: one.value for size, one in zip(SIZES, remote[::2], strict=True)}, served[0].value)
+        p50s = {size: one.value for size, one in zip(SIZES, remote[::2], strict=True)}
+        beside = _beside_feast(folder, address, p50s, served[0].value, table.slice(0, 100))
         views = _ten_views(stores[1], log, address)
         second = _second_store(stores[0], folder, log)
     return [*embedded, *served, *local, *remote, *beside, *views, second]
@@ -178,10 +179,12 @@ def _reads(name: str, store: KeyValue, floor: Read, judged: Sequence[int]) -> li
     return bars
 
 
-def _beside_feast(folder: Path, address: str, ours: dict[int, float], materialised: float) -> list[Bar]:
+def _beside_feast(folder: Path, address: str, ours: dict[int, float], materialised: float, first: pa.Table) -> list[Bar]:
     command = [str(peer("feast")), str(Path(__file__).parent / "peers" / "feast_features.py"), "online", str(folder), address]
     run = subprocess.run([*command, *map(str, SIZES)], capture_output=True, text=True, check=True)
     feast = json.loads(run.stdout.splitlines()[-1])
+    if not np.isclose(feast["checksum"], first.column("f0").to_numpy().sum()):
+        raise SystemExit("Feast's online reads do not agree with what was written")
     bars = [
         Bar(
             f"Redis, {size} keys beside Feast: p50",

@@ -48,7 +48,7 @@ class OfflineStore:
         features that are wanted, all without it.
 
         Raises:
-            DataError: a column of the questions has another type than declared.
+            DataError: a key column of the questions has another type than declared.
             StorageError: a file is damaged or gone.
         """
         self._check(questions)
@@ -114,7 +114,7 @@ class OfflineStore:
         return needed
 
     def _check(self, questions: pa.Table) -> None:
-        for name in self._request(questions):
+        for name in dict.fromkeys(name for view in self._system.views for name in view.on):
             declared, found = self._system.request.columns[name].type, questions.schema.field(name).type
             if not fits(found, declared):
                 raise DataError(f"System '{self._system.name}', questions: column '{name}' is {found}, declared as {declared}. Cast it.")

@@ -184,31 +184,36 @@ def _newest(connection: duckdb.DuckDBPyConnection, view: View, aggregates: Seque
     keys, after = _keys(view), ">=" if view.source.kind == "table" else ">"
     names = ", ".join(dict.fromkeys(quoted(aggregate.column or "") for aggregate in aggregates))
     matched = " AND ".join(f"a._k{i} = f._k{i}" for i in range(_width(view)))
-    facts = f"f._t, f._n, f._id, {_prefixed('f', names)}"
+    regular = "FROM facts WHERE NOT _irregular" if irregular else "FROM facts"
+    found = f"a._row, a._t AS asked_at, {_prefixed('a', keys)}, f._t, {_prefixed('f', names)}"
+    joined = f"FROM asked a ASOF LEFT JOIN ({regular}) f ON {matched} AND a._t {after} f._t"
+    rank = ", f._n, f._id" if irregular else ""
+    connection.register("best", connection.sql(f"SELECT {found}{rank} {joined}").to_arrow_table())
     connection.execute(f"""
-        CREATE OR REPLACE TEMP TABLE best AS SELECT a._row, a._t AS asked_at, {_prefixed("a", keys)}, {facts}
-        FROM asked a ASOF LEFT JOIN (FROM facts WHERE NOT _irregular) f ON {matched} AND a._t {after} f._t""")
-    connection.execute(f"""
-        CREATE OR REPLACE TEMP TABLE ties AS SELECT {keys}, _t FROM facts SEMI JOIN best USING ({keys}, _t)
-        WHERE NOT _irregular GROUP BY {keys}, _t HAVING count(*) > 1""")
-    again = f"JOIN ties USING ({keys}, _t) JOIN (FROM facts WHERE NOT _irregular) f USING ({keys}, _t)"
-    more = [f"SELECT a._row, a.asked_at, {_prefixed('a', keys)}, {facts} FROM best a {again}"]
-    if irregular:
-        more.append(f"""
-            SELECT a._row, a._t AS asked_at, {_prefixed("a", keys)}, {facts} FROM asked a JOIN facts f ON {matched}
-            WHERE f._irregular AND {_visible(view, known_as_of)}
-            QUALIFY row_number() OVER (PARTITION BY a._row, f._id ORDER BY f._n DESC, f._t DESC) = 1""")
+        CREATE OR REPLACE TEMP TABLE ties AS
+        SELECT {keys}, _t FROM ({regular}) SEMI JOIN best USING ({keys}, _t) GROUP BY {keys}, _t HAVING count(*) > 1""")
+    best = "best"
     if irregular or connection.execute("SELECT count(*) FROM ties").fetchall()[0][0]:
-        connection.execute(f"""
-            CREATE OR REPLACE TEMP TABLE best AS FROM (FROM best UNION ALL {" UNION ALL ".join(f"({one})" for one in more)})
-            QUALIFY row_number() OVER (PARTITION BY _row ORDER BY _t DESC NULLS LAST, _n DESC, _id DESC) = 1""")
+        tied = f"FROM best a JOIN ties USING ({keys}, _t) JOIN ({regular}) f USING ({keys}, _t)"
+        sides = [
+            f"SELECT * {'' if irregular else ', NULL AS _n, NULL AS _id'} FROM best ANTI JOIN ties USING ({keys}, _t)",
+            f"SELECT {found.replace('a._t AS asked_at', 'a.asked_at')}, f._n, f._id {tied}",
+        ]
+        if irregular:
+            sides.append(f"""
+                SELECT {found}, f._n, f._id FROM asked a JOIN facts f ON {matched} WHERE f._irregular AND {_visible(view, known_as_of)}
+                QUALIFY row_number() OVER (PARTITION BY a._row, f._id ORDER BY f._n DESC, f._t DESC) = 1""")
+        best = f"""(FROM ({" UNION ALL ".join(f"({one})" for one in sides)})
+            QUALIFY row_number() OVER (PARTITION BY _row ORDER BY _t DESC NULLS LAST, _n DESC, _id DESC) = 1)"""
     chosen = [
         f"{quoted(aggregate.column or '')} AS v{i}"
         if aggregate.max_age_us is None
         else f"CASE WHEN _t >= asked_at - {aggregate.max_age_us} THEN {quoted(aggregate.column or '')} END AS v{i}"
         for i, aggregate in enumerate(aggregates)
     ]
-    return _in_order(connection.sql(f"SELECT _row, {', '.join(chosen)} FROM best").to_arrow_table(), aggregates)
+    answers = connection.sql(f"SELECT _row, {', '.join(chosen)} FROM {best}").to_arrow_table()
+    connection.unregister("best")
+    return _in_order(answers, aggregates)
 
 
 def _visible(view: View, known_as_of: bool) -> str:
