@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -84,7 +85,7 @@ class Incoming:
     def _fresh(self, new: npt.NDArray[np.bool_]) -> Iterator[tuple[list[int], list[bytes]]]:
         """Places and rows of those new keys whose rows have the same shape as many others'."""
         starts, counts = self._starts, self._counts
-        if not len(starts):
+        if np.count_nonzero(new) < _MANY:
             return
         recent = self._times[starts + counts - 1] - self._times[starts + counts // 4] <= self._plan.retention
         ids, texts = (np.array(list(map(len, one)), dtype=np.int64) for one in (self._ids, self._texts))
@@ -126,18 +127,11 @@ def _checksums(rows: Array, start: int, end: int) -> list[int]:
 
 def _keys(plan: ViewPlan, batch: pa.RecordBatch) -> tuple[list[bytes], Longs]:
     """The different keys, packed, and each fact's place among them, -1 for a null key."""
-    codes, keys = np.zeros(len(batch), dtype=np.int64), [()]
-    for name in plan.view.columns:
-        encoded = batch.column(name).dictionary_encode()
-        values = encoded.dictionary.to_pylist()
-        own = encoded.indices.fill_null(-1).to_numpy().astype(np.int64)
-        if len(plan.view.columns) == 1:
-            return [pack_key((value,)) for value in values], own
-        found, codes = np.unique(np.where((codes < 0) | (own < 0), -1, codes * len(values) + own), return_inverse=True)
-        nulls = int(len(found) > 0 and found[0] < 0)
-        codes = codes - nulls
-        keys = [(*keys[one // len(values)], values[one % len(values)]) for one in found[nulls:].tolist()]
-    return [pack_key(key) for key in keys], codes
+    columns = [batch.column(name).to_pylist() for name in plan.view.columns]
+    places: dict[tuple[Any, ...], int] = {}
+    keys = zip(*columns, strict=True) if columns else [()] * len(batch)
+    codes = [-1 if None in key else places.setdefault(key, len(places)) for key in keys]
+    return [pack_key(key) for key in places], np.array(codes, dtype=np.int64)
 
 
 def _of_share(keys: list[bytes], codes: Longs, number: int, shards: int) -> tuple[list[bytes], Longs]:

@@ -34,6 +34,7 @@ class OnlineView:
         self.unavailable = tuple((aggregate.default, Status.UNAVAILABLE) for aggregate in aggregates)
         self._unknown = tuple((value, Status.UNKNOWN_KEY) for value, _ in self.plan.read(self.plan.empty(), 0))
         self._types = {name: view.source.columns[name].type for name in (*view.columns, *self.plan.columns)}
+        self._fitting: pa.Schema | None = None
         self._ages = [(self.plan.columns.index(one.column or ""), one.max_age_us) for one in aggregates if one.is_newest]
 
     def key(self, request: Mapping[str, Any]) -> bytes:
@@ -84,6 +85,10 @@ class OnlineView:
         Raises:
             DataError: a column has another type, one that is not nullable is not there, or an event time is null.
         """
+        if EVENT_TIME in batch.schema.names and batch.column(EVENT_TIME).null_count:
+            raise DataError(f"View '{self.plan.view.name}': an event time is null.")
+        if self._fitting is not None and self._fitting.equals(batch.schema):
+            return
         view = self.plan.view
         envelope = {EVENT_TIME: Type.INSTANT, KNOWN_TIME: Type.INSTANT, EVENT_ID: view.source.columns[view.source.event_id].type}
         for name, type_ in (envelope | self._types).items():
@@ -92,12 +97,13 @@ class OnlineView:
                 raise DataError(f"View '{view.name}' reads column '{name}', which is not there.")
             if at >= 0 and not fits(batch.schema.types[at], type_):
                 raise DataError(f"View '{view.name}' reads column '{name}' as {type_}, it is {batch.schema.types[at]}.")
-        if batch.column(EVENT_TIME).null_count:
-            raise DataError(f"View '{view.name}': an event time is null.")
+        self._fitting = batch.schema
 
     def incoming(self, batches: Sequence[pa.RecordBatch], share: tuple[int, int] | None = None) -> Incoming:
         """The facts of batches of the view's source, or those that fall to shard ``i`` of ``n``; a column that is not there is null."""
         names = [*ENVELOPE, *self._types]
+        if len(batches) == 1 and set(names) <= set(batches[0].schema.names):
+            return Incoming(self.plan, self.form, batches[0], share)
         tables = [pa.Table.from_batches([batch.select([name for name in names if name in batch.schema.names])]) for batch in batches]
         table = tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
         for name, type_ in self._types.items():
