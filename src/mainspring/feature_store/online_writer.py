@@ -39,11 +39,14 @@ class OnlineWriter:
 
     def apply(self, log: Log, until: int | None = None, progress: Callable[[int, int], None] | None = None) -> None:
         """See `OnlineStore.apply`."""
-        start, end = self.offset, log.end if until is None else min(until, log.end)
-        for frames in pieces(log.read(start, end), _ROWS) if start < end else ():
+        if not self._views:
+            return
+        start = self.offset
+        end = None if progress is None else log.end if until is None else min(until, log.end)
+        for frames in pieces(log.read(start, until), _ROWS):
             self.apply_frames(frames)
-            if progress is not None:
-                progress(frames[-1].end - start, end - start)
+            if progress is not None and end is not None:
+                progress(frames[-1].end - start, max(end, frames[-1].end) - start)
 
     def apply_frames(self, frames: Sequence[Frame]) -> None:
         """Fold what a view has not had of frames that follow on each other, and move its offset to their end, in one transaction.
