@@ -6,6 +6,7 @@ no window can reach any more folded into a `Base`. Any order of arrival gives th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -181,7 +182,11 @@ class ViewPlan:
         plain = aggregate.where is None and aggregate.by is None and aggregate.window is not None
         if plain and aggregate.function == "count":
             return end - start, Status.PRESENT
-        value = _quick(aggregate.function, self._column(state, aggregate.column)[start:end]) if plain and aggregate.column else None
+        value: Any = None
+        if aggregate.column is not None and aggregate.where is None and aggregate.by is None:
+            column = self._column(state, aggregate.column)[start:end]
+            base = None if plain else state.base.folds[self.lifetimes.index(i)]
+            value = _quick(aggregate.function, column) if plain else _lifetime(aggregate.function, column, base)
         if value is None:
             held = self._state(i, state, start, end)
             if aggregate.window is None:
@@ -262,6 +267,20 @@ def _quick(function: str, column: Array) -> float | None:
     if whole != whole:
         return None
     return whole / len(column) if function == "mean" else whole
+
+
+def _lifetime(function: str, column: Array, base: Any) -> float | None:
+    """What the exact `Tally` of a base and of floats among which there is no null results in, rounded once; None for anything else."""
+    if function not in ("sum", "mean") or column.dtype != np.float64 or not len(column):
+        return None
+    count, terms = (0, ()) if base is None else base[:2]
+    try:
+        whole = math.fsum((*terms, *column.tolist()))
+    except (OverflowError, ValueError):
+        return None
+    if not math.isfinite(whole):
+        return None
+    return whole / (count + len(column)) if function == "mean" else whole
 
 
 def present(column: Array) -> Array:
