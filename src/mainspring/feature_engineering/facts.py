@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import msgspec
@@ -44,26 +45,25 @@ class Base:
 class EventIds:
     """The ids of a state's facts as MessagePack values one after another, read only when someone must: rarely."""
 
-    def __init__(self, count: int, packed: Callable[[], bytes | memoryview]) -> None:
+    def __init__(self, count: int, packed: Callable[[], bytes]) -> None:
         self.count = count
-        self._packed = packed
+        self._pack = packed
+
+    @cached_property
+    def packed(self) -> bytes:
+        """The values, joined."""
+        return self._pack()
+
+    @cached_property
+    def ids(self) -> list[str | int]:
+        """One id per fact."""
+        decoded: list[str | int] = msgspec.msgpack.decode(b"\xdd" + self.count.to_bytes(4, "big") + self.packed)
+        return decoded
 
     @classmethod
     def of(cls, ids: Sequence[str | int]) -> EventIds:
         """The ids, packed."""
         return cls(len(ids), lambda: b"".join(map(_encode_id, ids)))
-
-    @property
-    def packed(self) -> bytes:
-        """The values, joined."""
-        return bytes(self._packed())
-
-    @property
-    def ids(self) -> list[str | int]:
-        """One id per fact."""
-        header = b"\xdd" + self.count.to_bytes(4, "big")
-        decoded: list[str | int] = msgspec.msgpack.decode(header + self.packed)
-        return decoded
 
     def __add__(self, other: EventIds) -> EventIds:
         return EventIds(self.count + other.count, lambda: self.packed + other.packed)
