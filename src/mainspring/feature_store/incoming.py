@@ -1,23 +1,26 @@
 """New facts of a view on their way into packed rows: grouped by key, packed all at once, then one row after another.
 
-Most rows either do not exist yet or get facts newer than all they hold. The first are built together; see `RowFormat.insert`
+Most rows either do not exist yet or get facts newer than all they hold. The first are built together; see `Appender`
 for the others.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from xxhash import xxh3_64_intdigest
 
 from mainspring.columns import Array, from_arrow
 from mainspring.feature_engineering.facts import ViewPlan
-from mainspring.feature_store.packing import CHECKSUM, FORMAT, LATE, Added, RowFormat, pack_key
+from mainspring.feature_store.appending import Added, Appender
+from mainspring.feature_store.keys import pack_key
+from mainspring.feature_store.packing import CHECKSUM, FORMAT, LATE, Row, RowFormat
 from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME, Type
 from mainspring.storage.sharded import shard_of
 
@@ -34,10 +37,11 @@ class Incoming:
     """
 
     def __init__(self, plan: ViewPlan, form: RowFormat, batch: pa.RecordBatch, share: tuple[int, int] | None = None) -> None:
-        self._plan, self._form = plan, form
+        self._plan, self._form, self._appender = plan, form, Appender(plan, form)
         self.keys, codes = _keys(plan, batch)
         if share is not None:
             self.keys, codes = _of_share(self.keys, codes, *share)
+            batch, codes = batch.filter(pa.array(codes >= 0)), codes[codes >= 0]
         times, known = (batch.column(name).to_numpy() for name in (EVENT_TIME, KNOWN_TIME))
         order = np.lexsort((times, codes))
         order = order[np.searchsorted(codes[order], 0) :]
@@ -55,12 +59,12 @@ class Incoming:
         self._known = np.maximum.reduceat(self._records["n"], self._starts) if len(rows) else self._starts
         self._late = np.bincount(codes[order], self._records["n"] > self._times, len(self.keys)) > 0
 
-    def rows(self, held: Sequence[bytes | None]) -> list[bytes]:
-        """The row of each key with its facts in it; ``held`` are the rows as they were."""
-        rows: list[bytes | None] = [None] * len(held)
+    def rows(self, held: Sequence[bytes | None], load: Callable[[int], bytes]) -> list[Row]:
+        """The rows of each key with its facts in them; ``held`` are the first ones as they were, ``load(i)`` reads the second of a key."""
+        rows: list[Row | None] = [None] * len(held)
         for places, made in self._fresh(np.array([row is None for row in held], dtype=np.bool_)):
             for place, row in zip(places, made, strict=True):
-                rows[place] = row
+                rows[place] = Row(row, None)
         stride, packed, times = self._records.itemsize, self._records.tobytes(), self._times.tolist()
         starts, ends = self._starts.tolist(), (self._starts + self._counts).tolist()
         flags = list(zip(self._ordered.tolist(), self._late.tolist(), self._known.tolist(), strict=True))
@@ -68,7 +72,7 @@ class Incoming:
             start, end = starts[i], ends[i]
             records = packed[start * stride : end * stride]
             added = Added(times[start:end], records, self._ids[start:end], self._texts[start:end], *flags[i])
-            rows[i] = self._form.insert(held[i], added)
+            rows[i] = self._appender.insert(held[i], added, partial(load, i))
         return rows  # type: ignore[return-value]
 
     def _find_ordered(self, codes: Longs) -> npt.NDArray[np.bool_]:
@@ -103,7 +107,7 @@ class Incoming:
         starts = self._starts[places]
         form, facts, lasts = self._form, starts[:, None] + np.arange(count), starts + count - 1
         body = [("records", form.record, count - 1), ("base", f"V{len(form.no_base)}"), ("ids", f"V{ids}")]
-        rows = np.zeros(len(starts), [("head", form.head), ("texts", f"V{texts}"), ("checksum", "<u4"), *body])
+        rows = np.zeros(len(starts), [("head", form.head), ("texts", f"V{texts}"), ("checksum", ">u8"), *body])
         head = rows["head"]
         head["format"], head["count"], head["base"], head["ids"], head["texts"] = FORMAT, count, len(form.no_base), ids, texts
         head["flags"], head["last"] = LATE * self._late[places], self._records[lasts]
@@ -120,9 +124,9 @@ class Incoming:
 
 
 def _checksums(rows: Array, start: int, end: int) -> list[int]:
-    """CRC-32 of bytes ``start`` to ``end`` of each row."""
-    crc, packed, size = zlib.crc32, memoryview(rows.tobytes()), rows.itemsize
-    return [crc(packed[row + start : row + end]) for row in range(0, len(packed), size)]
+    """XXH3 of bytes ``start`` to ``end`` of each row."""
+    packed, size = rows.tobytes(), rows.itemsize
+    return [xxh3_64_intdigest(packed[row + start : row + end]) for row in range(0, len(packed), size)]
 
 
 def _keys(plan: ViewPlan, batch: pa.RecordBatch) -> tuple[list[bytes], Longs]:

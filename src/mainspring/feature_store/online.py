@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from mainspring.columns import Array, to_array
 from mainspring.errors import StorageError
+from mainspring.feature_store.keys import pack_key, unpack_key
 from mainspring.feature_store.online_view import OnlineView
 from mainspring.feature_store.online_writer import OnlineWriter
-from mainspring.feature_store.packing import pack_key, unpack_key
 from mainspring.schema import Status, Type
 from mainspring.spec import System, View
 from mainspring.storage.key_value import KeyValue
@@ -24,6 +24,7 @@ from mainspring.storage.log import Frame, Log
 from mainspring.storage.sharded import PREFIX_BYTES, ShardedKeyValue
 
 _log = logging.getLogger(__name__)
+_Rows = Sequence[bytes | None]
 
 
 class Served(NamedTuple):
@@ -74,15 +75,20 @@ class OnlineStore:
         microseconds, every aggregate takes its declared default with status ``unavailable``; where one row is damaged, those
         of its view do.
         """
-        rows = self._get([online.key(request) for online in self._views], deadline_us)
+        keys = [[online.key(request)] for online in self._views]
+        read = self._read(keys, deadline_us)
         values: list[Any] = []
         statuses: list[Status] = []
         unknown = []
         for i, online in enumerate(self._views):
-            row = None if rows is None else rows[i]
-            if rows is not None and row is None:
-                unknown.append(online.plan.view)
-            for value, status in online.unavailable if rows is None else online.answer(row, as_of):
+            if read is None:
+                answer: Sequence[tuple[Any, Status]] = online.unavailable
+            else:
+                (recent,), (older,) = read[i]
+                if recent is None:
+                    unknown.append(online.plan.view)
+                answer = online.answer(self._store, keys[i][0], recent, older, as_of)
+            for value, status in answer:
                 values.append(value)
                 statuses.append(status)
         return Served(values, statuses, tuple(unknown))
@@ -93,12 +99,14 @@ class OnlineStore:
         """What `read` gives for each of ``n`` requests, in one round trip; ``requests`` holds the columns of keys, of length ``n``."""
         instants = np.asarray(as_of, dtype=np.int64)
         n = len(instants)
-        rows = self._get([key for online in self._views for key in online.keys(requests, n)], deadline_us)
-        if rows is None:
+        keys = [online.keys(requests, n) for online in self._views]
+        read = self._read(keys, deadline_us)
+        if read is None:
             defaults = [value for online in self._views for value, _ in online.unavailable]
             columns = [to_array([value] * n, type_) for value, type_ in zip(defaults, self._types, strict=True)]
             return self._served(columns, np.full((n, len(columns)), Status.UNAVAILABLE, dtype=np.uint8))
-        answers = [online.answer_many(rows[i * n : (i + 1) * n], instants) for i, online in enumerate(self._views)]
+        views = zip(self._views, keys, read, strict=True)
+        answers = [online.answer_many(self._store, own, *rows, instants) for online, own, rows in views]
         columns = [column for values, _ in answers for column in values]
         return self._served(columns, np.concatenate([np.empty((n, 0), np.uint8), *(statuses for _, statuses in answers)], axis=1))
 
@@ -151,7 +159,8 @@ class OnlineStore:
 
     def holding(self, column: str, value: Any) -> int:
         """The number of rows whose key, ids or texts hold ``value``; in keys, where the view has ``column`` among its keys."""
-        positions = {one.prefix: one.plan.view.columns.index(column) for one in self._views if column in one.plan.view.columns}
+        keyed_by = [one for one in self._views if column in one.plan.view.columns]
+        positions = {prefix: one.plan.view.columns.index(column) for one in keyed_by for prefix in (one.prefix, one.older_prefix)}
         alone = pack_key([value])
         packed = msgspec.msgpack.encode(value) if isinstance(value, str) else None
         found = 0
@@ -162,15 +171,28 @@ class OnlineStore:
             found += keyed or (packed is not None and (packed in key or packed in row))
         return found
 
-    def _get(self, keys: list[bytes], deadline_us: int | None) -> list[bytes | None] | None:
-        """The rows of keys; None where the store failed or was late."""
+    def _read(self, keys: Sequence[Sequence[bytes]], deadline_us: int | None) -> list[tuple[_Rows, _Rows]] | None:
+        """First and second rows of each view's keys, the second where they are commonly needed; None where the store failed or was late."""
         started = time.perf_counter_ns()
+        wanted: list[bytes] = []
+        for online, own in zip(self._views, keys, strict=True):
+            wanted += own
+            if online.whole:
+                wanted += map(online.older, own)
         try:
-            rows = self._store.get_many(keys)
+            rows = self._store.get_many(wanted)
         except StorageError as error:
             _log.error("%s", error)
             return None
-        return None if deadline_us is not None and time.perf_counter_ns() - started > deadline_us * 1_000 else rows
+        if deadline_us is not None and time.perf_counter_ns() - started > deadline_us * 1_000:
+            return None
+        read: list[tuple[_Rows, _Rows]] = []
+        at = 0
+        for online, own in zip(self._views, keys, strict=True):
+            n = len(own)
+            read.append((rows[at : at + n], rows[at + n : at + 2 * n] if online.whole else [None] * n))
+            at += (1 + online.whole) * n
+        return read
 
     def _served(self, columns: Iterable[Array], statuses: npt.NDArray[np.uint8]) -> ServedMany:
         return ServedMany(dict(zip(self.names, columns, strict=True)), statuses)

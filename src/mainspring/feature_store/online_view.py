@@ -16,21 +16,29 @@ from mainspring.errors import DataError, StorageError
 from mainspring.feature_engineering.facts import ViewPlan
 from mainspring.feature_store.batch import Batch
 from mainspring.feature_store.incoming import Incoming
-from mainspring.feature_store.packing import FORMAT, RowFormat, pack_key
+from mainspring.feature_store.keys import pack_key
+from mainspring.feature_store.packing import FORMAT, Row, RowFormat
 from mainspring.schema import ENVELOPE, EVENT_ID, EVENT_TIME, KNOWN_TIME, Status, Type, arrow_type
 from mainspring.spec import Aggregate, View
+from mainspring.storage.key_value import KeyValue
+from mainspring.storage.sharded import PREFIX_BYTES
 
 Answer = tuple[Any, Status]
 _log = logging.getLogger(__name__)
 
 
 class OnlineView:
-    """A view and its aggregates over packed rows. Rows lie under keys that begin with ``prefix``: see `_identity`."""
+    """A view and its aggregates over packed rows.
+
+    First rows lie under keys that begin with ``prefix``, second rows under such as begin with ``older_prefix``: see `_identity`.
+    """
 
     def __init__(self, view: View, aggregates: tuple[Aggregate, ...]) -> None:
         self.plan = ViewPlan(view, aggregates)
         self.form = RowFormat(self.plan)
-        self.prefix = _identity(self.plan)
+        self.prefix, self.older_prefix = _identity(self.plan)
+        self.whole = not self.plan.attributes
+        """Whether answers commonly need both rows of a key."""
         self.unavailable = tuple((aggregate.default, Status.UNAVAILABLE) for aggregate in aggregates)
         self._unknown = tuple((value, Status.UNKNOWN_KEY) for value, _ in self.plan.read(self.plan.empty(), 0))
         self._types = {name: view.source.columns[name].type for name in (*view.columns, *self.plan.columns)}
@@ -48,27 +56,42 @@ class OnlineView:
         prefix = self.prefix
         return [prefix + pack_key(key) for key in zip(*plain, strict=True)] if columns else [prefix + pack_key(())] * n
 
-    def answer(self, row: bytes | None, as_of: int) -> Sequence[Answer]:
-        """Value and status of every aggregate as known at ``as_of``; the defaults where the row is damaged."""
-        if row is None:
+    def older(self, key: bytes) -> bytes:
+        """The key of the second row, from that of the first."""
+        return self.older_prefix + key[PREFIX_BYTES:]
+
+    def answer(self, store: KeyValue, key: bytes, recent: bytes | None, older: bytes | None, as_of: int) -> Sequence[Answer]:
+        """Value and status of every aggregate as known at ``as_of``, from the rows of a key; the defaults where a row is damaged.
+
+        Where answers do not commonly need the second row, both are read from the store if this one does.
+        """
+        if recent is None:
             return self._unknown
         try:
             if self.plan.attributes:
-                settled, event_time, values = self.form.newest(row)
+                settled, event_time, values = self.form.newest(recent)
                 if settled <= as_of:
                     return [_attribute(values[i], event_time, as_of, max_age) for i, max_age in self._ages]
-            return self.plan.read(self.form.unpack(row), as_of)
+                recent, older = store.get_many([key, self.older(key)])
+            return self.plan.read(self.form.unpack(Row(recent or b"", older or b"")), as_of)
         except StorageError as error:
             _log.error("View '%s': %s", self.plan.view.name, error)
             return self.unavailable
 
-    def answer_many(self, rows: Sequence[bytes | None], as_of: npt.NDArray[np.int64]) -> tuple[list[Array], npt.NDArray[np.uint8]]:
-        """What `answer` gives for each row: a column of shape ``(n,)`` per aggregate, and statuses of shape ``(n, aggregates)``."""
-        together = Batch(self.plan, self.form, rows, as_of).answers()
+    def answer_many(
+        self,
+        store: KeyValue,
+        keys: Sequence[bytes],
+        rows: Sequence[bytes | None],
+        older: Sequence[bytes | None],
+        as_of: npt.NDArray[np.int64],
+    ) -> tuple[list[Array], npt.NDArray[np.uint8]]:
+        """What `answer` gives for each key: a column of shape ``(n,)`` per aggregate, and statuses of shape ``(n, aggregates)``."""
+        together = Batch(self.plan, self.form, rows, older, as_of).answers()
         if together is not None and together.answered.all():
             return together.values, together.statuses
         rest = range(len(rows)) if together is None else np.flatnonzero(~together.answered).tolist()
-        answers = [self.answer(rows[row], int(as_of[row])) for row in rest]
+        answers = [self.answer(store, keys[i], rows[i], older[i], int(as_of[i])) for i in rest]
         statuses = np.empty((len(rows), len(self.plan.aggregates)), dtype=np.uint8) if together is None else together.statuses
         statuses[rest] = [[status for _, status in answer] for answer in answers]
         columns = []
@@ -118,11 +141,12 @@ def _attribute(value: Any, event_time: int, as_of: int, max_age: int | None) -> 
     return value, Status.NULL if value is None else Status.PRESENT
 
 
-def _identity(plan: ViewPlan) -> bytes:
-    """Eight bytes that change with whatever changes a stored row: its format, source, keys, columns kept, retention, lifetimes."""
+def _identity(plan: ViewPlan) -> tuple[bytes, bytes]:
+    """Twice eight bytes that change with whatever changes a stored row: its format, source, keys, columns kept, retention, lifetimes."""
     view = plan.view
     lifetimes = [plan.aggregates[i] for i in plan.lifetimes]
     folds = [(one.function, one.column, one.argument, one.where, one.by) for one in lifetimes]
     types = [str(type_) for type_ in plan.types]
     identity = (FORMAT, view.source.name, view.source.kind, view.columns, plan.columns, types, plan.retention, folds)
-    return hashlib.sha256(repr(identity).encode()).digest()[:8]
+    digest = hashlib.sha256(repr(identity).encode()).digest()
+    return digest[:PREFIX_BYTES], digest[PREFIX_BYTES : 2 * PREFIX_BYTES]

@@ -130,15 +130,16 @@ class OnlineWriter:
 
     def _replaced(self, fresh: OnlineWriter, offset: int) -> bool:
         """Put the rows of ``fresh`` in the place of its views'; False where these have been taken beyond ``offset`` meanwhile."""
-        others = tuple(one.prefix for one in self._views if one.prefix not in {other.prefix for other in fresh._views})
-        marks = tuple(kind + prefix for kind in (_OFFSET, _SKIPPED, _STREAM) for prefix in others)
+        others = [one for one in self._views if one.prefix not in {other.prefix for other in fresh._views}]
+        rows = tuple(prefix for one in others for prefix in (one.prefix, one.older_prefix))
+        kept = rows + tuple(kind + one.prefix for kind in (_OFFSET, _SKIPPED, _STREAM) for one in others)
         with self._store.transaction() as transaction:
             held = transaction.get_many(fresh._offset_keys)
             if any(int.from_bytes(one or b"", "little") > offset for one in held):
                 return False
             for key, _ in self._store.scan(b""):
                 of_view = key.startswith((_OFFSET, _SKIPPED, _STREAM)) or not key.startswith(b"\x00")
-                if of_view and not key.startswith(others + marks):
+                if of_view and not key.startswith(kept):
                     transaction.delete(key)
             for key, row in fresh._store.scan(b""):
                 transaction.put(key, row)
@@ -171,7 +172,13 @@ class OnlineWriter:
         except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
             raise DataError(f"Events {own[0].offset} to {own[-1].end} of '{own[0].source}': {error}") from error
         keys = [online.prefix + key for key in facts.keys]
-        transaction.put_many(keys, facts.rows(transaction.get_many(keys)))
+        rows = facts.rows(transaction.get_many(keys), lambda i: transaction.get(online.older_prefix + facts.keys[i]) or b"")
+        transaction.put_many(keys, [row.recent for row in rows])
+        older = [(online.older_prefix + key, row.older) for key, row in zip(facts.keys, rows, strict=True) if row.older is not None]
+        transaction.put_many([key for key, row in older if row], [row for _, row in older if row])
+        for key, row in older:
+            if not row:
+                transaction.delete(key)
 
 
 def _mark(online: OnlineView, frame: Frame) -> bytes:

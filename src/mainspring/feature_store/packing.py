@@ -1,70 +1,91 @@
-"""A key's state as one packed row: a head with the last fact, fixed-width records of those before it, the base, ids and texts.
+"""A key's state as a packed row: a head with the last fact, fixed-width records of those before it, the base, ids and texts.
 
 Almost every fact is newer than all before it and comes once. Such facts are appended to the row's bytes as they are; only
 what is late, repeated or old enough to be folded goes through a `State`. Head and body have a checksum each, so that who
 asks for the newest values alone need not look at the rest.
+
+A key with many facts has a second row for the older ones, so that an append writes some dozen facts anew and not all of a
+window. The first row then says how many facts the second holds, when the last of them happened, its checksum, and a print
+of four bytes of each of their ids, by which an id that comes again is found without reading them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
 from mainspring.columns import Array, to_array
 from mainspring.errors import DeclarationError, StorageError
 from mainspring.feature_engineering.facts import Base, EventIds, Newest, State, ViewPlan, present
 from mainspring.schema import Type
 
-FORMAT = 4
-LATE, REPEATED, FOLDED = 1, 2, 4
-"""Flags of a row: a fact was known after it happened; an event id is repeated; the base holds states of lifetime aggregates."""
-INTACT = 0x2144DF1C
-"""What CRC-32 gives for bytes that end with their own CRC-32, little endian."""
-_HEADER = struct.Struct("<BBHIIIIIIq")
-"""Format, flags, unused, number of facts, bytes of base, ids and the last fact's texts, checksum of the body, unused, when settled."""
-_TEXTS, _SETTLED = 6, 9
-CHECKSUM = 4
-"""Bytes of the checksum behind the head and the newest texts."""
+FORMAT = 5
+LATE, REPEATED, FOLDED, DIVIDED = 1, 2, 4, 8
+"""Flags of a row: a fact was known after it happened; an event id is repeated; the base holds states of lifetime aggregates;
+older facts are in a row of their own."""
+_HEADER = struct.Struct("<BBHIIIIQq")
+"""Format, flags, unused, number of facts, bytes of base, ids and the last fact's texts, checksum of the body, when settled."""
+_TEXTS, _SETTLED = 6, 8
+CHECKSUM = 8
+"""Bytes of a checksum, XXH3: in the header for the body, behind head and newest texts for these."""
+_OLDER = struct.Struct("<IIQq")
+"""What a first row says of the second before the prints: number of facts, bytes of ids, checksum, the last one's event time."""
+_PRINT = 4
+FEW, _KEPT = 64, 16
+"""A row of up to so many facts is not divided; so many newest ones stay in the first row when others move to the second."""
 _MOST_COLUMNS = 64
-_LONGEST_KEY = 400
-_HASHED = b"\xc1"
-"""No MessagePack begins with it."""
-_TIME = struct.Struct("<q")
+TIME = struct.Struct("<q")
+"""What a record begins with: the event time."""
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class Added(NamedTuple):
-    """New facts of one key in order of time, packed: ``records`` joined, ``texts`` joined per fact.
+class Row(NamedTuple):
+    """A key's rows: the first, and the second, which is empty where there is none, and None where it was not read, or is as it was."""
 
-    ``ordered`` says that all are of different instants and ids, ``late`` that one was known after it happened, ``known`` when
-    the last became known.
-    """
+    recent: bytes
+    older: bytes | None
 
-    times: list[int]
-    records: bytes
-    ids: list[bytes]
-    texts: list[bytes]
-    ordered: bool
-    late: bool
-    known: int
+
+class Older(NamedTuple):
+    """What a first row says of the second."""
+
+    facts: int
+    ids: int
+    checksum: int
+    last: int
+
+
+NO_OLDER = Older(0, 0, 0, -(2**63))
 
 
 class Parts(NamedTuple):
-    """Flags and number of facts of a row, and where its parts begin; from ``settled`` on its last fact is the newest of all."""
+    """Flags and number of facts of a first row, where its parts begin, and the second; from ``settled`` on the last fact is the newest."""
 
     settled: int
     flags: int
     facts: int
     records: int
     base: int
+    prints: int
     ids: int
     texts: int
+    older: Older
+
+
+class Packed(NamedTuple):
+    """Facts on their way into a row; ``texts`` are those of all facts but the last, and the last one's."""
+
+    flags: int
+    settled: int
+    records: bytes
+    base: bytes
+    ids: bytes
+    texts: tuple[bytes, bytes]
 
 
 class RowFormat:
@@ -73,19 +94,19 @@ class RowFormat:
     def __init__(self, plan: ViewPlan) -> None:
         self._plan = plan
         self._numbers = [i for i, type_ in enumerate(plan.types) if type_ != Type.STR]
-        self._texts = [i for i, type_ in enumerate(plan.types) if type_ == Type.STR]
+        self._text_places = [i for i, type_ in enumerate(plan.types) if type_ == Type.STR]
         fields = [(f"c{i}", "<f8" if plan.types[i] == Type.FLOAT else "<i8") for i in self._numbers]
         self.record = np.dtype([("t", "<i8"), ("n", "<i8"), ("nulls", "<u8"), *fields])
-        lengths = [(name, "<u4") for name in ("count", "base", "ids", "texts", "body", "")]
-        header = [("format", "u1"), ("flags", "u1"), ("", "<u2"), *lengths, ("settled", "<i8")]
+        lengths = [(name, "<u4") for name in ("count", "base", "ids", "texts")]
+        header = [("format", "u1"), ("flags", "u1"), ("", "<u2"), *lengths, ("body", "<u8"), ("settled", "<i8")]
         self.head = np.dtype([*header, ("last", self.record)])
         nothing = np.zeros(1, self.head)
         nothing["last"]["nulls"] = -1 % 2**64
         for i in self._numbers:
             nothing["last"][f"c{i}"] = np.nan if plan.types[i] == Type.FLOAT else 0
         self.no_head = nothing.tobytes()
-        self.no_texts = _encode(None) * len(self._texts)
-        self._stride = self.record.itemsize
+        self.no_texts = _encode(None) * len(self._text_places)
+        self.stride = self.record.itemsize
         self._head = struct.Struct(_HEADER.format + "qqQ" + "".join("d" if plan.types[i] == Type.FLOAT else "q" for i in self._numbers))
         self._all_floats = all(type_ == Type.FLOAT for type_ in plan.types)
         self.no_base = _encode((plan.empty().base.folds, None))
@@ -94,29 +115,21 @@ class RowFormat:
                 f"View '{plan.view.name}': its aggregates read {len(plan.types)} columns, at most {_MOST_COLUMNS} fit a row. Split it."
             )
 
-    def pack(self, state: State) -> bytes:
-        """The packed row of a state that holds a fact."""
-        records = self.records(state.event_times, state.known_times, state.columns).tobytes()
-        held = state.base.newest
-        base = _encode((state.base.folds, None if held is None else tuple(held)))
-        flags = LATE * state.late + REPEATED * state.repeated + FOLDED * any(one is not None for one in state.base.folds)
-        texts = [self._packed_texts(state.columns, slice(0, -1)), self._packed_texts(state.columns, slice(-1, None))]
-        return self._row(flags, self._plan.settled(state), records, base, state.event_ids.packed, texts)
+    def pack(self, state: State) -> Row:
+        """The rows of a state that holds a fact."""
+        facts = self.packed(state)
+        return self.divided(facts, b"", b"") if len(state) > FEW else Row(self.row(facts, b""), b"")
 
-    def unpack(self, row: bytes) -> State:
-        """The state in a packed row; its number columns are read-only.
+    def unpack(self, row: Row) -> State:
+        """The state in a key's rows; its number columns are read-only.
 
         Raises:
-            StorageError: a checksum does not match, or the row has another format.
+            StorageError: a checksum does not match, or a row has another format.
         """
-        parts = self.parts(row)
-        records = np.frombuffer(self.facts(row, parts), self.record)
-        folds, newest = msgspec.msgpack.decode(memoryview(row)[parts.base : parts.ids])
+        parts = self.parts(row.recent, row.older or b"")
+        folds, newest = msgspec.msgpack.decode(memoryview(row.recent)[parts.base : parts.prints])
         held = None if newest is None else Newest(newest[0], newest[1], newest[2], tuple(newest[3]))
-        ids = EventIds(parts.facts, lambda: row[parts.ids : parts.texts])
-        times = np.ascontiguousarray(records["t"])
-        columns = self.columns(records, row[parts.texts :] + row[self.head.itemsize : parts.records - CHECKSUM])
-        return State(times, records["n"], ids, columns, Base(folds, held), bool(parts.flags & LATE), bool(parts.flags & REPEATED))
+        return self.state_of(row.recent, row.older or b"", parts, Base(folds, held))
 
     def newest(self, row: bytes) -> tuple[int, int, list[Any]]:
         """From which instant on the last fact is the newest of all, its event time, and its values in the order of the plan's columns.
@@ -129,7 +142,7 @@ class RowFormat:
             raise _refused(FORMAT)
         numbers = self._head.unpack_from(row)
         texts_end = texts_at + numbers[_TEXTS]
-        if numbers[0] != FORMAT or zlib.crc32(row[: texts_end + CHECKSUM]) != INTACT:
+        if numbers[0] != FORMAT or xxh3_64_digest(row[:texts_end]) != row[texts_end : texts_end + CHECKSUM]:
             raise _refused(numbers[0])
         settled, event_time, _, nulls, *held = numbers[_SETTLED:]
         if not nulls and self._all_floats:
@@ -137,51 +150,50 @@ class RowFormat:
         values: list[Any] = [None] * len(self._plan.types)
         for i, value in zip(self._numbers, held, strict=True):
             values[i] = None if nulls >> i & 1 else bool(value) if self._plan.types[i] == Type.BOOL else value
-        if self._texts:
+        if self._text_places:
             packed = row[texts_at:texts_end]
-            for i, text in zip(self._texts, _decode_all(len(self._texts), packed), strict=True):
+            for i, text in zip(self._text_places, _decode_all(len(self._text_places), packed), strict=True):
                 values[i] = text
         return settled, event_time, values
 
-    def insert(self, row: bytes | None, added: Added) -> bytes:
-        """The row with more facts: appended where that is all there is to it, else by way of `ViewPlan.insert`.
-
-        Raises:
-            StorageError: the row is damaged, or has another format.
-        """
-        if added.ordered:
-            longer = self._append(row, added)
-            if longer is not None:
-                return longer
-        state = self._plan.empty() if row is None else self.unpack(row)
-        return self.pack(self._plan.insert(state, self._state(added)))
-
-    def parts(self, row: bytes) -> Parts:
-        """The parts of a row.
+    def parts(self, recent: bytes, older: bytes | None = None) -> Parts:
+        """The parts of a first row; with the second, this is held against it.
 
         Raises:
             StorageError: a checksum does not match, or the row has another format.
         """
-        if len(row) < self.head.itemsize:
+        if len(recent) < self.head.itemsize:
             raise _refused(FORMAT)
-        version, flags, _, count, base, ids, texts, checksum, _, settled = _HEADER.unpack_from(row)
+        version, flags, _, count, base, ids, texts, checksum, settled = _HEADER.unpack_from(recent)
         records = self.head.itemsize + texts + CHECKSUM
-        whole = memoryview(row)
-        if version != FORMAT or zlib.crc32(whole[:records]) != INTACT or zlib.crc32(whole[records:]) != checksum:
+        head, body = recent[: records - CHECKSUM], memoryview(recent)[records:]
+        if version != FORMAT or xxh3_64_digest(head) != recent[records - CHECKSUM : records] or xxh3_64_intdigest(body) != checksum:
             raise _refused(version)
-        base_at = records + (count - 1) * self._stride
-        return Parts(settled, flags, count, records, base_at, base_at + base, base_at + base + ids)
+        base_at = records + (count - 1) * self.stride
+        prints_at = ids_at = base_at + base
+        second = NO_OLDER
+        if flags & DIVIDED:
+            second = Older._make(_OLDER.unpack_from(recent, prints_at))
+            ids_at += _OLDER.size + _PRINT * second.facts
+            if older is not None and xxh3_64_intdigest(older) != second.checksum:
+                raise _refused(FORMAT)
+        return Parts(settled, flags, count, records, base_at, prints_at, ids_at, ids_at + ids, second)
 
-    def facts(self, row: bytes, parts: Parts) -> bytes:
-        """The records of all facts of a row."""
-        return row[parts.records : parts.base] + row[_HEADER.size : _HEADER.size + self._stride]
+    def facts(self, recent: bytes, older: bytes, parts: Parts) -> bytes:
+        """The records of all facts of a key's rows."""
+        last = recent[_HEADER.size : _HEADER.size + self.stride]
+        return b"".join((older[: parts.older.facts * self.stride], recent[parts.records : parts.base], last))
+
+    def texts(self, recent: bytes, parts: Parts) -> tuple[bytes, bytes]:
+        """The texts of all facts of a first row but the last, and the last one's."""
+        return recent[parts.texts :], recent[self.head.itemsize : parts.records - CHECKSUM]
 
     def columns(self, records: Array, texts: bytes) -> list[Array]:
         """The columns of records of shape ``(n,)``, whose texts are packed one fact after another."""
         columns = {i: self.column(records, i) for i in self._numbers}
-        if self._texts:
-            values = _decode_all(len(records) * len(self._texts), texts)
-            columns |= {i: to_array(values[j :: len(self._texts)], Type.STR) for j, i in enumerate(self._texts)}
+        if self._text_places:
+            values = _decode_all(len(records) * len(self._text_places), texts)
+            columns |= {i: to_array(values[j :: len(self._text_places)], Type.STR) for j, i in enumerate(self._text_places)}
         return [columns[i] for i in range(len(columns))]
 
     def column(self, records: Array, i: int) -> Array:
@@ -197,38 +209,53 @@ class RowFormat:
             column[nulls] = None
         return column
 
-    def _append(self, row: bytes | None, added: Added) -> bytes | None:
-        moments, count, flags, base, records, ids, texts = added.times, 0, LATE * added.late, self.no_base, b"", b"", b""
-        settled = max(moments[-1] + (not self._plan.inclusive), added.known)
-        if row is not None:
-            parts = self.parts(row)
-            count, flags, ids = parts.facts, flags | parts.flags, row[parts.ids : parts.texts]
-            settled = max(settled, parts.settled)
-            last = _TIME.unpack_from(row, _HEADER.size)[0]
-            if moments[0] <= last or any(one in ids for one in added.ids):
-                return None
-            base, records = row[parts.base : parts.ids], self.facts(row, parts)
-            texts = row[parts.texts :] + row[self.head.itemsize : parts.records - CHECKSUM]
-        kept = (count + len(moments)) // 4
-        oldest = _TIME.unpack_from(records, kept * self._stride)[0] if kept < count else moments[kept - count]
-        if moments[-1] - oldest > self._plan.retention:
-            return None
-        each = [b"".join((texts, *added.texts[:-1])), added.texts[-1]]
-        return self._row(flags, settled, records + added.records, base, b"".join((ids, *added.ids)), each)
+    def packed(self, state: State) -> Packed:
+        """The facts of a state, packed."""
+        records = self.records(state.event_times, state.known_times, state.columns).tobytes()
+        held = state.base.newest
+        base = _encode((state.base.folds, None if held is None else tuple(held)))
+        flags = LATE * state.late + REPEATED * state.repeated + FOLDED * any(one is not None for one in state.base.folds)
+        texts = (self._packed_texts(state.columns, slice(0, -1)), self._packed_texts(state.columns, slice(-1, None)))
+        return Packed(flags, self._plan.settled(state), records, base, state.event_ids.packed, texts)
 
-    def _row(self, flags: int, settled: int, records: bytes, base: bytes, ids: bytes, texts: Sequence[bytes]) -> bytes:
-        """A row from its parts; ``texts`` are those of all facts but the last, and the last one's."""
-        stride = self._stride
-        body = b"".join((records[:-stride], base, ids, texts[0]))
-        count, crc = len(records) // stride, zlib.crc32(body)
-        header = _HEADER.pack(FORMAT, flags, 0, count, len(base), len(ids), len(texts[1]), crc, 0, settled)
-        head = b"".join((header, records[-stride:], texts[1]))
-        return b"".join((head, zlib.crc32(head).to_bytes(CHECKSUM, "little"), body))
+    def divided(self, facts: Packed, prints: bytes, older: bytes) -> Row:
+        """Rows whose second holds what it held (``older``, with ``prints`` in the first) and all but the newest of these facts."""
+        held = Older._make(_OLDER.unpack_from(prints)) if prints else NO_OLDER
+        if prints and xxh3_64_intdigest(older) != held.checksum:
+            raise _refused(FORMAT)
+        ends = [held.facts * self.stride, held.facts * self.stride + held.ids]
+        count = len(facts.records) // self.stride
+        cut = count - _KEPT
+        ids, width = [_encode(one) for one in _decode_all(count, facts.ids)], len(self._text_places)
+        texts = [_encode(one) for one in _decode_all(count * width, b"".join(facts.texts))] if width else []
+        moved = facts.records[: cut * self.stride]
+        second = b"".join((older[: ends[0]], moved, older[ends[0] : ends[1]], *ids[:cut], older[ends[1] :], *texts[: cut * width]))
+        last = TIME.unpack_from(moved, len(moved) - self.stride)[0]
+        numbers = _OLDER.pack(held.facts + cut, held.ids + sum(map(len, ids[:cut])), xxh3_64_intdigest(second), last)
+        prints = b"".join((numbers, prints[_OLDER.size :], *map(_print, ids[:cut])))
+        kept = (b"".join(texts[cut * width : len(texts) - width]), b"".join(texts[len(texts) - width :]))
+        rest = Packed(facts.flags, facts.settled, facts.records[len(moved) :], facts.base, b"".join(ids[cut:]), kept)
+        return Row(self.row(rest, prints), second)
 
-    def _state(self, added: Added) -> State:
-        records = np.frombuffer(added.records, self.record)
-        ids = EventIds(len(records), lambda: b"".join(added.ids))
-        return State(records["t"], records["n"], ids, self.columns(records, b"".join(added.texts)), self._plan.empty().base)
+    def row(self, facts: Packed, prints: bytes) -> bytes:
+        """A first row; ``prints`` is what it says of the second, empty where there is none."""
+        stride = self.stride
+        body = b"".join((facts.records[:-stride], facts.base, prints, facts.ids, facts.texts[0]))
+        count, flags = len(facts.records) // stride, facts.flags & ~DIVIDED | DIVIDED * bool(prints)
+        lengths = (count, len(facts.base), len(facts.ids), len(facts.texts[1]))
+        header = _HEADER.pack(FORMAT, flags, 0, *lengths, xxh3_64_intdigest(body), facts.settled)
+        head = b"".join((header, facts.records[-stride:], facts.texts[1]))
+        return b"".join((head, xxh3_64_digest(head), body))
+
+    def state_of(self, recent: bytes, older: bytes, parts: Parts, base: Base) -> State:
+        """The state of the facts in rows, over a base."""
+        records, second = np.frombuffer(self.facts(recent, older, parts), self.record), parts.older
+        ids_at = second.facts * self.stride
+        texts_at = ids_at + second.ids
+        ids = EventIds(len(records), lambda: older[ids_at:texts_at] + recent[parts.ids : parts.texts])
+        texts = b"".join((older[texts_at:], *self.texts(recent, parts)))
+        columns, flags = self.columns(records, texts), parts.flags
+        return State(np.ascontiguousarray(records["t"]), records["n"], ids, columns, base, bool(flags & LATE), bool(flags & REPEATED))
 
     def records(self, times: Array, known: Array, columns: Mapping[int, Array] | Sequence[Array]) -> Array:
         """Facts of shape ``(n,)`` as records, without their texts."""
@@ -243,8 +270,17 @@ class RowFormat:
         return records
 
     def _packed_texts(self, columns: Sequence[Array], which: slice) -> bytes:
-        rows = zip(*(columns[i][which] for i in self._texts), strict=True)
+        rows = zip(*(columns[i][which] for i in self._text_places), strict=True)
         return b"".join(map(_encode, [value for row in rows for value in row]))
+
+
+def _print(event_id: bytes) -> bytes:
+    return xxh3_64_digest(event_id)[:_PRINT]
+
+
+def may_hold(prints: bytes, ids: Sequence[bytes]) -> bool:
+    """Whether one of the ids may be among those that have left prints; False is certain."""
+    return bool(prints) and any(prints.find(_print(one), _OLDER.size) >= 0 for one in ids)
 
 
 def _refused(version: int) -> StorageError:
@@ -255,16 +291,4 @@ def _refused(version: int) -> StorageError:
 def _decode_all(count: int, packed: bytes) -> list[Any]:
     """MessagePack values one after another."""
     values: list[Any] = msgspec.msgpack.decode(b"\xdd" + count.to_bytes(4, "big") + packed)
-    return values
-
-
-def pack_key(values: Sequence[Any]) -> bytes:
-    """A key's values as bytes that every store takes as a key: those over 400 bytes by their BLAKE2b."""
-    key = _encode(values)
-    return key if len(key) <= _LONGEST_KEY else _HASHED + hashlib.blake2b(key, digest_size=32).digest()
-
-
-def unpack_key(key: bytes) -> list[Any] | None:
-    """The values that `pack_key` packed; None where it hashed them."""
-    values: list[Any] | None = None if key.startswith(_HASHED) else msgspec.msgpack.decode(key)
     return values

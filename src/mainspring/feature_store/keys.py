@@ -1,0 +1,26 @@
+"""Keys of rows as bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+_LONGEST_KEY = 400
+_HASHED = b"\xc1"
+"""No MessagePack begins with it."""
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def pack_key(values: Sequence[Any]) -> bytes:
+    """A key's values as bytes that every store takes as a key: those over 400 bytes by their BLAKE2b."""
+    key = _encode(values)
+    return key if len(key) <= _LONGEST_KEY else _HASHED + hashlib.blake2b(key, digest_size=32).digest()
+
+
+def unpack_key(key: bytes) -> list[Any] | None:
+    """The values that `pack_key` packed; None where it hashed them."""
+    values: list[Any] | None = None if key.startswith(_HASHED) else msgspec.msgpack.decode(key)
+    return values
