@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,7 @@ from mainspring.clock import HOUR, MINUTE, parse_instant
 from mainspring.columns import to_values
 from mainspring.feature_store.offline import AS_OF, OfflineStore
 from mainspring.feature_store.online import OnlineStore
+from mainspring.feature_store.packing import RowFormat
 from mainspring.feature_store.sliding import slides
 from mainspring.schema import Status, Type
 from mainspring.spec import Aggregate
@@ -97,9 +99,15 @@ def offline(system: ms.System, facts: list[Fact], questions: list[tuple[Any, int
 
 
 def online(
-    system: ms.System, facts: list[Fact], questions: list[tuple[Any, int]], cuts: int = 3, server: str | None = None
+    system: ms.System,
+    facts: list[Fact],
+    questions: list[tuple[Any, int]],
+    cuts: int = 3,
+    server: str | None = None,
+    few: int = RowFormat.few,
 ) -> list[list[Any]]:
-    with tempfile.TemporaryDirectory() as folder:
+    """Answers of the online store, whose rows are divided beyond ``few`` facts."""
+    with tempfile.TemporaryDirectory() as folder, patch.multiple(RowFormat, few=few, kept=min(few, RowFormat.kept)):
         log = EventLog(Path(folder) / "log", fsync=False)
         store = open_key_value(f"lmdb:{folder}/online" if server is None else f"{server}#{folder}")
         served = OnlineStore(system, store)
@@ -179,6 +187,8 @@ some_questions = st.lists(
     st.tuples(st.sampled_from(["p", "q", "never", None]), minutes.flatmap(lambda at: st.sampled_from([at, at + 1]))), min_size=1, max_size=6
 )
 
+divided = st.sampled_from([RowFormat.few, 1, 3])
+
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(some_facts(), some_questions, st.sampled_from(["event", "table"]), st.booleans())
@@ -189,21 +199,21 @@ def test_offline_gives_the_oracles_answers(facts: list[Fact], questions: list[tu
 
 @pytest.mark.parametrize("kept", ["lmdb", "redis"])
 @settings(max_examples=EXAMPLES, deadline=None)
-@given(some_facts(), some_questions, st.sampled_from(["event", "table"]), st.integers(1, 5))
+@given(some_facts(), some_questions, st.sampled_from(["event", "table"]), st.integers(1, 5), divided)
 def test_online_gives_the_oracles_answers(
-    kept: str, redis_url: str, facts: list[Fact], questions: list[tuple[Any, int]], kind: str, cuts: int
+    kept: str, redis_url: str, facts: list[Fact], questions: list[tuple[Any, int]], kind: str, cuts: int, few: int
 ) -> None:
     system = a_system(kind)
-    check(system, facts, questions, online(system, facts, questions, cuts, redis_url if kept == "redis" else None))
+    check(system, facts, questions, online(system, facts, questions, cuts, redis_url if kept == "redis" else None, few))
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
-@given(some_facts(), some_questions, st.sampled_from(["event", "table"]), st.integers(1, 5))
+@given(some_facts(), some_questions, st.sampled_from(["event", "table"]), st.integers(1, 5), divided)
 def test_a_batch_of_keys_gives_to_the_bit_what_single_keys_give(
-    facts: list[Fact], questions: list[tuple[Any, int]], kind: str, cuts: int
+    facts: list[Fact], questions: list[tuple[Any, int]], kind: str, cuts: int, few: int
 ) -> None:
     system = a_batched_system(kind)
-    check(system, facts, questions, online(system, facts, questions, cuts))
+    check(system, facts, questions, online(system, facts, questions, cuts, few=few))
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
@@ -211,22 +221,25 @@ def test_a_batch_of_keys_gives_to_the_bit_what_single_keys_give(
     st.lists(st.tuples(st.integers(-9_000, 60), values), min_size=4, max_size=30),
     st.lists(st.integers(-120, 90), min_size=1, max_size=4),
     st.integers(1, 7),
+    divided,
 )
-def test_what_no_window_reaches_is_folded_and_still_counts(drawn: list[tuple[int, dict[str, Any]]], asked: list[int], cuts: int) -> None:
+def test_what_no_window_reaches_is_folded_and_still_counts(
+    drawn: list[tuple[int, dict[str, Any]]], asked: list[int], cuts: int, few: int
+) -> None:
     system = a_system()
     facts = [Fact("p", T + at * MINUTE, T + at * MINUTE, f"e{i}", one) for i, (at, one) in enumerate(drawn)]
     questions = [("p", T + at * MINUTE) for at in asked]
-    check(system, facts, questions, online(system, facts, questions, cuts))
+    check(system, facts, questions, online(system, facts, questions, cuts, few=few))
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
-@given(st.lists(st.tuples(st.integers(-90, 0), st.floats(-1e9, 1e9)), min_size=1, max_size=40), st.integers(1, 9))
-def test_online_and_offline_agree_to_the_bit(drawn: list[tuple[int, float]], cuts: int) -> None:
+@given(st.lists(st.tuples(st.integers(-90, 0), st.floats(-1e9, 1e9)), min_size=1, max_size=40), st.integers(1, 9), divided)
+def test_online_and_offline_agree_to_the_bit(drawn: list[tuple[int, float]], cuts: int, few: int) -> None:
     system = a_system()
     rest = {"n": 1, "s": "a", "b": True}
     facts = [Fact("p", T + at * MINUTE, T + at * MINUTE, f"e{i:02d}", {"x": x, **rest}) for i, (at, x) in enumerate(drawn)]
     questions = [("p", T), ("p", T - 30 * MINUTE)]
-    built, served = offline(system, facts, questions), online(system, facts, questions, cuts)
+    built, served = offline(system, facts, questions), online(system, facts, questions, cuts, few=few)
     for one, other in zip(built, served, strict=True):
         values = [None if isinstance(value, float) and math.isnan(value) else value for value in one]
         assert values == other

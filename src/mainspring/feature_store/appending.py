@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mainspring.feature_engineering.facts import EventIds, State, ViewPlan
-from mainspring.feature_store.packing import FEW, LATE, NO_OLDER, TIME, Older, Packed, Row, RowFormat, may_hold
+from mainspring.feature_store.packing import LATE, NO_OLDER, TIME, Older, Packed, Row, RowFormat, may_hold
 
 
 class Added(NamedTuple):
@@ -65,7 +65,7 @@ class Appender:
             base, texts = recent[parts.base : parts.prints], b"".join(form.texts(recent, parts))
         each = (b"".join((texts, *added.texts[:-1])), added.texts[-1])
         facts = Packed(flags, settled, records + added.records, base, b"".join((ids, *added.ids)), each)
-        full = len(facts.records) > form.stride * max(_most(older), 4 * len(moments))
+        full = len(facts.records) > form.stride * max(self._most(older), 4 * len(moments))
         second = load() if full and prints else b""
         if (full or not prints) and moments[-1] - self._quarter(facts.records, second, older) > self._plan.retention:
             return None
@@ -88,17 +88,16 @@ class Appender:
         if max(added.times[-1], int(state.event_times[-1])) - older.last > self._plan.retention:
             return None
         facts = form.packed(self._plan.insert(state, self._state(added)))
-        if len(facts.records) > form.stride * _most(older):
+        if len(facts.records) > form.stride * self._most(older):
             return None
         flags, settled = facts.flags | parts.flags, max(facts.settled, parts.settled)
         return Row(form.row(facts._replace(flags=flags, settled=settled, base=recent[parts.base : parts.prints]), prints), None)
+
+    def _most(self, older: Older) -> int:
+        """How many facts a first row holds before some move to the second: a balance of what either costs to write anew."""
+        return max(self._form.few, 2 * math.isqrt(older.facts))
 
     def _state(self, added: Added) -> State:
         records = np.frombuffer(added.records, self._form.record)
         ids = EventIds(len(records), lambda: b"".join(added.ids))
         return State(records["t"], records["n"], ids, self._form.columns(records, b"".join(added.texts)), self._plan.empty().base)
-
-
-def _most(older: Older) -> int:
-    """How many facts a first row holds before some move to the second: a balance of what either costs to write anew."""
-    return max(FEW, 2 * math.isqrt(older.facts))

@@ -19,8 +19,8 @@ from xxhash import xxh3_64_intdigest
 from mainspring.columns import Array, from_arrow
 from mainspring.feature_engineering.facts import ViewPlan
 from mainspring.feature_store.appending import Added, Appender
-from mainspring.feature_store.keys import pack_key
-from mainspring.feature_store.packing import CHECKSUM, FORMAT, LATE, Row, RowFormat
+from mainspring.feature_store.keys import pack_keys
+from mainspring.feature_store.packing import CHECKSUM, FORMAT, LATE, RowFormat
 from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME, Type
 from mainspring.storage.sharded import shard_of
 
@@ -33,7 +33,7 @@ _encode = msgspec.msgpack.Encoder().encode
 class Incoming:
     """The facts of a batch per key, or of those keys that fall to shard ``i`` of ``n``; facts with a null key belong to no one.
 
-    ``keys`` are packed keys, in no order.
+    ``keys`` are packed keys in order, which suits stores that keep theirs in order.
     """
 
     def __init__(self, plan: ViewPlan, form: RowFormat, batch: pa.RecordBatch, share: tuple[int, int] | None = None) -> None:
@@ -48,7 +48,7 @@ class Incoming:
         columns = {i: from_arrow(batch.column(plan.columns[i]), type_) for i, type_ in enumerate(plan.types) if type_ != Type.STR}
         self._records = form.records(times, known, columns)[order]
         rows = order.tolist()
-        ids = [_encode(one) for one in batch.column(EVENT_ID).to_pylist()]
+        ids = list(map(_encode, batch.column(EVENT_ID).to_pylist()))
         self._ids = [ids[row] for row in rows]
         texts = _texts(plan, batch)
         self._texts = [texts[row] for row in rows] if texts else [b""] * len(rows)
@@ -59,21 +59,30 @@ class Incoming:
         self._known = np.maximum.reduceat(self._records["n"], self._starts) if len(rows) else self._starts
         self._late = np.bincount(codes[order], self._records["n"] > self._times, len(self.keys)) > 0
 
-    def rows(self, held: Sequence[bytes | None], load: Callable[[int], bytes]) -> list[Row]:
-        """The rows of each key with its facts in them; ``held`` are the first ones as they were, ``load(i)`` reads the second of a key."""
-        rows: list[Row | None] = [None] * len(held)
+    def rows(self, held: Sequence[bytes | None], load: Callable[[int], bytes]) -> tuple[list[bytes], dict[int, bytes]]:
+        """The first row of each key with its facts in it, and those second rows that are others now, by place; an empty one is gone.
+
+        ``held`` are the first rows as they were, ``load(i)`` reads a second one.
+        """
+        rows: list[bytes | None] = [None] * len(held)
+        older: dict[int, bytes] = {}
         for places, made in self._fresh(np.array([row is None for row in held], dtype=np.bool_)):
-            for place, row in zip(places, made, strict=True):
-                rows[place] = Row(row, None)
+            for place, packed_row in zip(places, made, strict=True):
+                rows[place] = packed_row
+        left = [i for i, row in enumerate(rows) if row is None]
+        if not left:
+            return rows, older  # type: ignore[return-value]
         stride, packed, times = self._records.itemsize, self._records.tobytes(), self._times.tolist()
         starts, ends = self._starts.tolist(), (self._starts + self._counts).tolist()
         flags = list(zip(self._ordered.tolist(), self._late.tolist(), self._known.tolist(), strict=True))
-        for i in [i for i, row in enumerate(rows) if row is None]:
+        for i in left:
             start, end = starts[i], ends[i]
             records = packed[start * stride : end * stride]
             added = Added(times[start:end], records, self._ids[start:end], self._texts[start:end], *flags[i])
-            rows[i] = self._appender.insert(held[i], added, partial(load, i))
-        return rows  # type: ignore[return-value]
+            rows[i], second = self._appender.insert(held[i], added, partial(load, i))
+            if second is not None:
+                older[i] = second
+        return rows, older  # type: ignore[return-value]
 
     def _find_ordered(self, codes: Longs) -> npt.NDArray[np.bool_]:
         """Which keys' facts are all of different instants and ids."""
@@ -131,11 +140,21 @@ def _checksums(rows: Array, start: int, end: int) -> list[int]:
 
 def _keys(plan: ViewPlan, batch: pa.RecordBatch) -> tuple[list[bytes], Longs]:
     """The different keys, packed, and each fact's place among them, -1 for a null key."""
-    columns = [batch.column(name).to_pylist() for name in plan.view.columns]
-    places: dict[tuple[Any, ...], int] = {}
-    keys = zip(*columns, strict=True) if columns else [()] * len(batch)
-    codes = [-1 if None in key else places.setdefault(key, len(places)) for key in keys]
-    return [pack_key(key) for key in places], np.array(codes, dtype=np.int64)
+    columns = [batch.column(name) for name in plan.view.columns]
+    if len(columns) == 1:
+        encoded = columns[0].dictionary_encode()
+        different = [(value,) for value in encoded.dictionary.to_pylist()]
+        codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    else:
+        places: dict[tuple[Any, ...], int] = {}
+        keys = zip(*(column.to_pylist() for column in columns), strict=True) if columns else [()] * len(batch)
+        codes = np.array([-1 if None in key else places.setdefault(key, len(places)) for key in keys], dtype=np.int64)
+        different = list(places)
+    packed = pack_keys(different)
+    order = sorted(range(len(packed)), key=packed.__getitem__)
+    ranks = np.full(len(packed) + 1, -1)
+    ranks[order] = np.arange(len(packed))
+    return [packed[i] for i in order], ranks[codes]
 
 
 def _of_share(keys: list[bytes], codes: Longs, number: int, shards: int) -> tuple[list[bytes], Longs]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -16,8 +16,15 @@ _encode = msgspec.msgpack.Encoder().encode
 
 def pack_key(values: Sequence[Any]) -> bytes:
     """A key's values as bytes that every store takes as a key: those over 400 bytes by their BLAKE2b."""
-    key = _encode(values)
-    return key if len(key) <= _LONGEST_KEY else _HASHED + hashlib.blake2b(key, digest_size=32).digest()
+    return pack_keys([values])[0]
+
+
+def pack_keys(keys: Iterable[Sequence[Any]]) -> list[bytes]:
+    """What `pack_key` gives for each."""
+    packed = list(map(_encode, keys))
+    if max(map(len, packed), default=0) <= _LONGEST_KEY:
+        return packed
+    return [key if len(key) <= _LONGEST_KEY else _HASHED + hashlib.blake2b(key, digest_size=32).digest() for key in packed]
 
 
 def unpack_key(key: bytes) -> list[Any] | None:

@@ -16,7 +16,7 @@ from mainspring.errors import DataError, StorageError
 from mainspring.feature_engineering.facts import ViewPlan
 from mainspring.feature_store.batch import Batch
 from mainspring.feature_store.incoming import Incoming
-from mainspring.feature_store.keys import pack_key
+from mainspring.feature_store.keys import pack_key, pack_keys
 from mainspring.feature_store.packing import FORMAT, Row, RowFormat
 from mainspring.schema import ENVELOPE, EVENT_ID, EVENT_TIME, KNOWN_TIME, Status, Type, arrow_type
 from mainspring.spec import Aggregate, View
@@ -54,7 +54,7 @@ class OnlineView:
         columns = [requests[name] for name in self.plan.view.on]
         plain = [column if isinstance(column, list | tuple) else np.asarray(column).tolist() for column in columns]
         prefix = self.prefix
-        return [prefix + pack_key(key) for key in zip(*plain, strict=True)] if columns else [prefix + pack_key(())] * n
+        return [prefix + key for key in pack_keys(zip(*plain, strict=True))] if columns else [prefix + pack_key(())] * n
 
     def older(self, key: bytes) -> bytes:
         """The key of the second row, from that of the first."""

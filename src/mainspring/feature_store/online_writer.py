@@ -16,7 +16,7 @@ _OFFSET = b"\x00offset:"
 _SKIPPED = b"\x00skipped:"
 _STREAM = b"\x00stream:"
 _ALL = 2**63 - 1
-_ROWS = 65_536
+_ROWS = 131_072
 
 
 class OnlineWriter:
@@ -172,13 +172,13 @@ class OnlineWriter:
         except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
             raise DataError(f"Events {own[0].offset} to {own[-1].end} of '{own[0].source}': {error}") from error
         keys = [online.prefix + key for key in facts.keys]
-        rows = facts.rows(transaction.get_many(keys), lambda i: transaction.get(online.older_prefix + facts.keys[i]) or b"")
-        transaction.put_many(keys, [row.recent for row in rows])
-        older = [(online.older_prefix + key, row.older) for key, row in zip(facts.keys, rows, strict=True) if row.older is not None]
-        transaction.put_many([key for key, row in older if row], [row for _, row in older if row])
-        for key, row in older:
-            if not row:
-                transaction.delete(key)
+        rows, older = facts.rows(transaction.get_many(keys), lambda i: transaction.get(online.older(keys[i])) or b"")
+        transaction.put_many(keys, rows)
+        second = {online.older(keys[i]): row for i, row in older.items()}
+        kept = {key: row for key, row in second.items() if row}
+        transaction.put_many(list(kept), list(kept.values()))
+        for key in second.keys() - kept.keys():
+            transaction.delete(key)
 
 
 def _mark(online: OnlineView, frame: Frame) -> bytes:

@@ -36,8 +36,6 @@ CHECKSUM = 8
 _OLDER = struct.Struct("<IIQq")
 """What a first row says of the second before the prints: number of facts, bytes of ids, checksum, the last one's event time."""
 _PRINT = 4
-FEW, _KEPT = 64, 16
-"""A row of up to so many facts is not divided; so many newest ones stay in the first row when others move to the second."""
 _MOST_COLUMNS = 64
 TIME = struct.Struct("<q")
 """What a record begins with: the event time."""
@@ -89,7 +87,12 @@ class Packed(NamedTuple):
 
 
 class RowFormat:
-    """How the rows of one view are laid out; follows from its plan."""
+    """How the rows of one view are laid out; follows from its plan.
+
+    A row of up to ``few`` facts is not divided; ``kept`` newest ones stay in the first row when others move to the second.
+    """
+
+    few, kept = 64, 16
 
     def __init__(self, plan: ViewPlan) -> None:
         self._plan = plan
@@ -118,7 +121,7 @@ class RowFormat:
     def pack(self, state: State) -> Row:
         """The rows of a state that holds a fact."""
         facts = self.packed(state)
-        return self.divided(facts, b"", b"") if len(state) > FEW else Row(self.row(facts, b""), b"")
+        return self.divided(facts, b"", b"") if len(state) > self.few else Row(self.row(facts, b""), b"")
 
     def unpack(self, row: Row) -> State:
         """The state in a key's rows; its number columns are read-only.
@@ -225,7 +228,7 @@ class RowFormat:
             raise _refused(FORMAT)
         ends = [held.facts * self.stride, held.facts * self.stride + held.ids]
         count = len(facts.records) // self.stride
-        cut = count - _KEPT
+        cut = count - self.kept
         ids, width = [_encode(one) for one in _decode_all(count, facts.ids)], len(self._text_places)
         texts = [_encode(one) for one in _decode_all(count * width, b"".join(facts.texts))] if width else []
         moved = facts.records[: cut * self.stride]

@@ -141,9 +141,10 @@ class LmdbKeyValue:
         )
 
     def _check(self, keys: Sequence[bytes]) -> None:
-        for key in keys:
-            if not 1 <= len(key) <= LONGEST_KEY:
-                raise StorageError(f"Key-value store {self.path}: key {key[:40]!r} has {len(key)} bytes. Use 1 to {LONGEST_KEY}.")
+        lengths = list(map(len, keys))
+        if lengths and not 1 <= min(lengths) <= max(lengths) <= LONGEST_KEY:
+            key = next(key for key in keys if not 1 <= len(key) <= LONGEST_KEY)
+            raise StorageError(f"Key-value store {self.path}: key {key[:40]!r} has {len(key)} bytes. Use 1 to {LONGEST_KEY}.")
 
     def _failed(self, error: lmdb.Error) -> StorageError:
         if isinstance(error, lmdb.MapFullError):
