@@ -39,7 +39,7 @@ workspace_option = click.option(
     "--log", "log_url", default=None, help="Address of the event log: a folder, redis://HOST:PORT/DB#STREAM, kafka://HOST:PORT/TOPIC."
 )
 @click.option("--online", "online_url", default=None, help="Address of the online store: lmdb:FOLDER or redis://HOST:PORT/DB#NAMESPACE.")
-@click.option("--rows", type=click.IntRange(1), default=10_000, show_default=True, help="Most events of one transaction.")
+@click.option("--rows", type=click.IntRange(1), default=10_000, show_default=True, help="Events of one transaction of a worker.")
 @click.option(
     "--poll", type=click.FloatRange(min=0.001), default=0.05, show_default=True, help="Seconds between looks at the end of the log."
 )

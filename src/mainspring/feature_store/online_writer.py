@@ -32,6 +32,11 @@ class OnlineWriter:
         self._offset_keys = [_OFFSET + online.prefix for online in views]
 
     @property
+    def shards(self) -> int:
+        """Among how many writers the keys are divided."""
+        return 1 if self._share is None else self._share[1]
+
+    @property
     def offset(self) -> int:
         """How much of the event log has been applied to every view: the number of the first event that has not."""
         held = self._store.get_many(self._offset_keys)

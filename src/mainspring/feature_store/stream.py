@@ -50,7 +50,7 @@ class StreamProgress:
 class Stream:
     """One writer of an online store, or of one of its shards.
 
-    It pulls: at most ``rows`` events, in one transaction, are in memory beside one frame of the log. Events that do not fit
+    It pulls: some ``rows`` events, in one transaction, are in memory beside one frame of the log. Events that do not fit
     the declaration become dead letters, and the offset moves past them. A log or a store that fails is tried again, after
     a wait that doubles up to 5 s, and the lag grows; so is a damaged entry of the log, which no one may pass over unseen.
 
@@ -59,7 +59,7 @@ class Stream:
         log: where they come from.
         dead_letters: where those go that do not fit.
         clock: tells when a letter died.
-        rows: most events of one transaction.
+        rows: events of one transaction, of which a shard's share counts: a worker of ``n`` reads ``n`` times as many of the log.
         poll_seconds: wait between looks at the end of the log.
     """
 
@@ -77,7 +77,7 @@ class Stream:
         self._log = log
         self._dead_letters = dead_letters
         self._clock = clock
-        self._rows = rows
+        self._rows = rows * (online.shards if isinstance(online, OnlineWriter) else 1)
         self._poll_seconds = poll_seconds
         self._done = StreamProgress()
         self._asked = 0.0
