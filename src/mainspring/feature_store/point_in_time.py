@@ -1,8 +1,10 @@
 """Point-in-time answers of one view, exact to the microsecond: joins in DuckDB, windows in NumPy.
 
-Facts known when they happened are *regular*: an ASOF join finds the newest, and windows are slices of the facts sorted by key.
-Facts known later, and event ids that occur more than once, are *irregular*: joined question by question for the newest, and
-for windows their keys are answered by the functions that answer online, as are aggregations that slices do not know.
+A question is *settled* once all is known of the facts of its key that had happened by then: an ASOF join finds the newest of
+them, and windows are slices of them, sorted by key. Only a fact known later than it happened, or an event id that occurs
+more than once, unsettles the questions between its instant and the moment from which on nothing more changes about it. They
+are answered one by one: the newest by a join with those facts, windows by the functions that answer online, as are
+aggregations that slices do not know.
 
 Every engine answers here: one machine all keys at once, Spark a share of the keys at a time. No answer depends on the facts of
 another key, so that it is the same however the keys are shared out.
@@ -55,17 +57,38 @@ def answer(connection: duckdb.DuckDBPyConnection, view: View, aggregates: Sequen
     return {aggregate.name: columns[aggregate.name] for aggregate in aggregates}
 
 
-def _set_apart(connection: duckdb.DuckDBPyConnection, view: View, odd_ids: str, odd: str) -> bool:
-    """Name the view's facts ``facts``, with ``_irregular`` for those that are odd or whose id is; whether there are any."""
-    keys = ", ".join(f"{quoted(column)} AS _k{i}" for i, column in enumerate(view.columns)) or "0 AS _k0"
+def _set_apart(connection: duckdb.DuckDBPyConnection, view: View, known_as_of: bool, odd: str, again: str) -> bool:
+    """Name the view's facts for the settled questions ``facts``, all of them ``every``, and the others' rows ``unsettled``, if any.
+
+    ``odd`` are the facts that may unsettle questions by when they are known, ``again`` chooses repeated ids that do. An id of
+    these has in ``facts`` the version alone that is known last. Facts that unsettle have ``_irregular`` in ``every``.
+    """
+    table, keys = _table(view.source), _keys(view)
+    named = ", ".join(f"{quoted(column)} AS _k{i}" for i, column in enumerate(view.columns)) or "0 AS _k0"
     present = " AND ".join(f"{quoted(column)} IS NOT NULL" for column in view.columns) or "true"
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE odd_ids AS {odd_ids}")
-    apart = f"{odd} OR _id IN (FROM odd_ids)"
-    found = connection.execute(f"SELECT count(*) FROM (SELECT 1 FROM {_table(view.source)} WHERE {apart} LIMIT 1)").fetchall()[0][0]
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE again AS {again}")
+    repeated, apart = bool(_count(connection, "again")), f"({odd}) OR _id IN (FROM again)"
+    found = bool(_count(connection, f"(SELECT 1 FROM {table} WHERE {apart} LIMIT 1)"))
     connection.execute(f"""
-        CREATE OR REPLACE TEMP VIEW facts AS
-        SELECT *, {apart if found else "false"} AS _irregular, {keys} FROM {_table(view.source)} WHERE {present}""")
-    return bool(found)
+        CREATE OR REPLACE TEMP VIEW every AS SELECT *, {apart if found else "false"} AS _irregular, {named} FROM {table} WHERE {present};
+        CREATE OR REPLACE TEMP VIEW facts AS FROM every""")
+    if not found:
+        return False
+    happened = "_t" if view.source.kind == "table" else "_t + 1"
+    sure = f"greatest(_n, {happened})" if known_as_of else happened
+    spans = f"SELECT {keys}, _t, {sure} AS _sure FROM every WHERE _irregular"
+    if repeated:
+        connection.execute(f"""
+            CREATE OR REPLACE TEMP VIEW facts AS FROM every WHERE _id NOT IN (FROM again) UNION ALL
+            (FROM every WHERE _id IN (FROM again) QUALIFY row_number() OVER (PARTITION BY {keys}, _id ORDER BY _n DESC, _t DESC) = 1)""")
+        spans = f"""
+            {spans} AND _id NOT IN (FROM again) UNION ALL
+            SELECT {keys}, _t, max({sure}) OVER (PARTITION BY {keys}, _id) FROM every WHERE _id IN (FROM again)"""
+    connection.execute(f"""
+        CREATE OR REPLACE TEMP TABLE unsettled AS SELECT a._row
+        FROM asked a ASOF JOIN (SELECT {keys}, _t, max(_sure) OVER (PARTITION BY {keys} ORDER BY _t) AS _sure FROM ({spans})) f
+        ON {_matched(view)} AND a._t {_after(view)} f._t WHERE f._sure > a._t""")
+    return bool(_count(connection, "unsettled"))
 
 
 def _in_order(answer: pa.Table, aggregates: Sequence[Aggregate]) -> dict[str, Array]:
@@ -75,9 +98,10 @@ def _in_order(answer: pa.Table, aggregates: Sequence[Aggregate]) -> dict[str, Ar
 
 
 def _folds(connection: duckdb.DuckDBPyConnection, view: View, aggregates: Sequence[Aggregate], known_as_of: bool) -> dict[str, Array]:
-    """Everything but newest values: slices over the regular facts where that is enough, key by key otherwise."""
+    """Everything but newest values: slices of facts where these are enough, one by one otherwise."""
     late = "_n > _t" if known_as_of else "false"
-    irregular = _set_apart(connection, view, f"SELECT _id FROM {_table(view.source)} GROUP BY _id HAVING count(*) > 1", late)
+    again = f"SELECT _id FROM {_table(view.source)} GROUP BY _id HAVING count(*) > 1"
+    unsettled = _set_apart(connection, view, known_as_of, late, again)
     keys = _keys(view)
     present = " AND ".join(f"_k{i} IS NOT NULL" for i in range(_width(view)))
     connection.execute(f"""
@@ -86,16 +110,15 @@ def _folds(connection: duckdb.DuckDBPyConnection, view: View, aggregates: Sequen
     columns = _slid(connection, view, [aggregate for aggregate in aggregates if slides(aggregate)])
     slid = tuple(aggregate for aggregate in aggregates if aggregate.name in columns)
     rest = tuple(aggregate for aggregate in aggregates if aggregate.name not in columns)
-    if slid and irregular:
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE odd AS SELECT DISTINCT _g FROM facts JOIN groups USING ({keys}) WHERE _irregular")
-        columns |= _replayed(connection, ViewPlan(view, slid), known_as_of, "SEMI JOIN odd USING (_g)", columns)
+    if slid and unsettled:
+        columns |= _replayed(connection, ViewPlan(view, slid), known_as_of, "SEMI JOIN unsettled USING (_row)", columns)
     if rest:
         columns |= _replayed(connection, ViewPlan(view, rest), known_as_of, "", {})
     return columns
 
 
 def _slid(connection: duckdb.DuckDBPyConnection, view: View, aggregates: Sequence[Aggregate]) -> dict[str, Array]:
-    """Answers from slices, right for the keys whose facts are all regular; an aggregate may be missing, if sums grow too large."""
+    """Answers from slices, right for the settled questions; an aggregate may be missing, if sums grow too large."""
     if not aggregates:
         return {}
     keys = _keys(view)
@@ -122,14 +145,18 @@ def _replayed(
 ) -> dict[str, Array]:
     """Every key's facts as the state that online reads, asked the same way.
 
-    ``only`` chooses keys; ``others`` are the columns that hold the answers of the rest.
+    ``only`` chooses questions; ``others`` are the columns that hold the answers of the rest.
     """
     keys = _keys(plan.view)
     names = "".join(f", {quoted(column)}" for column in plan.columns)
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE replayed AS SELECT _row, _t, _g FROM (FROM asked {only}) LEFT JOIN groups USING ({keys})"
+    )
     facts = connection.sql(f"""
-        SELECT _g, _t, _n, _id, _irregular{names} FROM facts JOIN groups USING ({keys}) {only} ORDER BY _g, _t, _n, _id""").to_arrow_table()
+        SELECT _g, _t, _n, _id, _irregular{names} FROM every JOIN groups USING ({keys}) SEMI JOIN replayed USING (_g)
+        ORDER BY _g, _t, _n, _id""").to_arrow_table()
     states = _States(plan, facts)
-    asked = connection.sql(f"SELECT _row, _t, _g FROM asked LEFT JOIN groups USING ({keys}) {only} ORDER BY _g, _row").to_arrow_table()
+    asked = connection.sql("SELECT _row, _t, _g FROM replayed ORDER BY _g, _row").to_arrow_table()
     rows, instants, groups = (asked.column(name).to_pylist() for name in ("_row", "_t", "_g"))
     answers: list[list[Any]] = []
     state, held = plan.empty(), None
@@ -172,37 +199,43 @@ class _States:
 
 
 def _newest(connection: duckdb.DuckDBPyConnection, view: View, aggregates: Sequence[Aggregate], known_as_of: bool) -> dict[str, Array]:
-    """The newest values: an ASOF join on the facts known when they happened; ties and the others are joined, and the latest wins.
+    """The newest values: an ASOF join, ties by rank; unsettled questions join regular facts so, the others one by one, and the latest wins.
 
     Among facts known when they happened the newest version of an event id is the latest one, so repeated ids need no care.
     """
-    odd = "_n NOT BETWEEN _t - 1 AND _t"
-    odd_ids = f"SELECT _id FROM {_table(view.source)} GROUP BY _id HAVING count(*) > 1 AND bool_or({odd})"
-    if known_as_of:
-        odd_ids = f"SELECT DISTINCT _id FROM {_table(view.source)} WHERE {odd}"
-    irregular = _set_apart(connection, view, odd_ids, "false")
-    keys, after = _keys(view), ">=" if view.source.kind == "table" else ">"
-    names = ", ".join(dict.fromkeys(quoted(aggregate.column or "") for aggregate in aggregates))
-    matched = " AND ".join(f"a._k{i} = f._k{i}" for i in range(_width(view)))
-    regular = "FROM facts WHERE NOT _irregular" if irregular else "FROM facts"
-    found = f"a._row, a._t AS asked_at, {_prefixed('a', keys)}, f._t, {_prefixed('f', names)}"
-    joined = f"FROM asked a ASOF LEFT JOIN ({regular}) f ON {matched} AND a._t {after} f._t"
-    rank = ", f._n, f._id" if irregular else ""
+    odd, table = "_n NOT BETWEEN _t - 1 AND _t", _table(view.source)
+    again = f"SELECT _id FROM {table} SEMI JOIN (SELECT DISTINCT _id FROM {table} WHERE {odd}) USING (_id) GROUP BY _id HAVING count(*) > 1"
+    unsettled = _set_apart(connection, view, known_as_of, "_n > _t" if known_as_of else "false", again)
+    if not unsettled:
+        return _in_order(_latest(connection, view, aggregates, "FROM facts", "FROM asked"), aggregates)
+    settled = _latest(connection, view, aggregates, "FROM facts", "FROM asked ANTI JOIN unsettled USING (_row)")
+    others = f"""
+        SELECT {_found(view, aggregates)}, f._n, f._id FROM (FROM asked SEMI JOIN unsettled USING (_row)) a
+        JOIN every f ON {_matched(view)} WHERE f._irregular AND {_visible(view, known_as_of)}
+        QUALIFY row_number() OVER (PARTITION BY a._row, f._id ORDER BY f._n DESC, f._t DESC) = 1"""
+    rest = _latest(connection, view, aggregates, "FROM every WHERE NOT _irregular", "FROM asked SEMI JOIN unsettled USING (_row)", others)
+    return _in_order(pa.concat_tables([settled, rest]), aggregates)
+
+
+def _latest(
+    connection: duckdb.DuckDBPyConnection, view: View, aggregates: Sequence[Aggregate], facts: str, asked: str, others: str = ""
+) -> pa.Table:
+    """The newest of ``facts`` for each question ``asked``, and of the pairs of both in ``others``: columns ``_row``, ``v0``, ``v1``, ..."""
+    keys, found = _keys(view), _found(view, aggregates)
+    joined = f"FROM ({asked}) a ASOF LEFT JOIN ({facts}) f ON {_matched(view)} AND a._t {_after(view)} f._t"
+    rank = ", f._n, f._id" if others else ""
     connection.register("best", connection.sql(f"SELECT {found}{rank} {joined}").to_arrow_table())
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE ties AS
-        SELECT {keys}, _t FROM ({regular}) SEMI JOIN best USING ({keys}, _t) GROUP BY {keys}, _t HAVING count(*) > 1""")
+        SELECT {keys}, _t FROM ({facts}) SEMI JOIN best USING ({keys}, _t) GROUP BY {keys}, _t HAVING count(*) > 1""")
     best = "best"
-    if irregular or connection.execute("SELECT count(*) FROM ties").fetchall()[0][0]:
-        tied = f"FROM best a JOIN ties USING ({keys}, _t) JOIN ({regular}) f USING ({keys}, _t)"
+    if others or _count(connection, "ties"):
+        tied = f"FROM best a JOIN ties USING ({keys}, _t) JOIN ({facts}) f USING ({keys}, _t)"
         sides = [
-            f"SELECT * {'' if irregular else ', NULL AS _n, NULL AS _id'} FROM best ANTI JOIN ties USING ({keys}, _t)",
+            f"SELECT * {'' if others else ', NULL AS _n, NULL AS _id'} FROM best ANTI JOIN ties USING ({keys}, _t)",
             f"SELECT {found.replace('a._t AS asked_at', 'a.asked_at')}, f._n, f._id {tied}",
+            *([others] if others else []),
         ]
-        if irregular:
-            sides.append(f"""
-                SELECT {found}, f._n, f._id FROM asked a JOIN facts f ON {matched} WHERE f._irregular AND {_visible(view, known_as_of)}
-                QUALIFY row_number() OVER (PARTITION BY a._row, f._id ORDER BY f._n DESC, f._t DESC) = 1""")
         best = f"""(FROM ({" UNION ALL ".join(f"({one})" for one in sides)})
             QUALIFY row_number() OVER (PARTITION BY _row ORDER BY _t DESC NULLS LAST, _n DESC, _id DESC) = 1)"""
     chosen = [
@@ -213,12 +246,30 @@ def _newest(connection: duckdb.DuckDBPyConnection, view: View, aggregates: Seque
     ]
     answers = connection.sql(f"SELECT _row, {', '.join(chosen)} FROM {best}").to_arrow_table()
     connection.unregister("best")
-    return _in_order(answers, aggregates)
+    return answers
+
+
+def _found(view: View, aggregates: Sequence[Aggregate]) -> str:
+    """The columns of a question ``a`` and of a fact ``f`` found for it."""
+    names = ", ".join(dict.fromkeys(quoted(aggregate.column or "") for aggregate in aggregates))
+    return f"a._row, a._t AS asked_at, {_prefixed('a', _keys(view))}, f._t, {_prefixed('f', names)}"
+
+
+def _matched(view: View) -> str:
+    return " AND ".join(f"a._k{i} = f._k{i}" for i in range(_width(view)))
+
+
+def _after(view: View) -> str:
+    return ">=" if view.source.kind == "table" else ">"
+
+
+def _count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
+    count: int = connection.execute(f"SELECT count(*) FROM {relation}").fetchall()[0][0]
+    return count
 
 
 def _visible(view: View, known_as_of: bool) -> str:
-    before = "<=" if view.source.kind == "table" else "<"
-    return f"f._t {before} a._t" + (" AND f._n <= a._t" if known_as_of else "")
+    return f"a._t {_after(view)} f._t" + (" AND f._n <= a._t" if known_as_of else "")
 
 
 def _keys(view: View) -> str:
