@@ -14,7 +14,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from xxhash import xxh3_64_intdigest
+import pyarrow.compute as pc
+from xxhash import xxh3_64_digest
 
 from mainspring.columns import Array, from_arrow
 from mainspring.feature_engineering.facts import ViewPlan
@@ -33,7 +34,7 @@ _encode = msgspec.msgpack.Encoder().encode
 class Incoming:
     """The facts of a batch per key, or of those keys that fall to shard ``i`` of ``n``; facts with a null key belong to no one.
 
-    ``keys`` are packed keys in order, which suits stores that keep theirs in order.
+    ``keys`` are packed keys, those of one column in order, which suits stores that keep theirs in order.
     """
 
     def __init__(self, plan: ViewPlan, form: RowFormat, batch: pa.RecordBatch, share: tuple[int, int] | None = None) -> None:
@@ -42,22 +43,19 @@ class Incoming:
         if share is not None:
             self.keys, codes = _of_share(self.keys, codes, *share)
             batch, codes = batch.filter(pa.array(codes >= 0)), codes[codes >= 0]
-        times, known = (batch.column(name).to_numpy() for name in (EVENT_TIME, KNOWN_TIME))
-        order = np.lexsort((times, codes))
+        order = np.lexsort((batch.column(EVENT_TIME).to_numpy(), codes))
         order = order[np.searchsorted(codes[order], 0) :]
+        batch, codes = batch.take(pa.array(order)), codes[order]
+        self._times, known = (batch.column(name).to_numpy() for name in (EVENT_TIME, KNOWN_TIME))
         columns = {i: from_arrow(batch.column(plan.columns[i]), type_) for i, type_ in enumerate(plan.types) if type_ != Type.STR}
-        self._records = form.records(times, known, columns)[order]
-        rows = order.tolist()
-        ids = list(map(_encode, batch.column(EVENT_ID).to_pylist()))
-        self._ids = [ids[row] for row in rows]
-        texts = _texts(plan, batch)
-        self._texts = [texts[row] for row in rows] if texts else [b""] * len(rows)
-        self._times = self._records["t"]
-        self._counts = np.bincount(codes[order], minlength=len(self.keys))
+        self._records = form.records(self._times, known, columns)
+        self._ids = list(map(_encode, batch.column(EVENT_ID).to_pylist()))
+        self._texts = _texts(plan, batch) or [b""] * len(batch)
+        self._counts = np.bincount(codes, minlength=len(self.keys))
         self._starts = np.cumsum(self._counts) - self._counts
-        self._ordered = self._find_ordered(codes[order])
-        self._known = np.maximum.reduceat(self._records["n"], self._starts) if len(rows) else self._starts
-        self._late = np.bincount(codes[order], self._records["n"] > self._times, len(self.keys)) > 0
+        self._ordered = self._find_ordered(codes)
+        self._known = np.maximum.reduceat(known, self._starts) if len(batch) else self._starts
+        self._late = np.bincount(codes, known > self._times, len(self.keys)) > 0
 
     def rows(self, held: Sequence[bytes | None], load: Callable[[int], bytes]) -> tuple[list[bytes], dict[int, bytes]]:
         """The first row of each key with its facts in it, and those second rows that are others now, by place; an empty one is gone.
@@ -89,7 +87,7 @@ class Incoming:
         tied = np.zeros(len(codes), dtype=np.bool_)
         tied[1:] = (self._times[1:] == self._times[:-1]) & (codes[1:] == codes[:-1])
         ordered: npt.NDArray[np.bool_] = np.bincount(codes, tied, len(self.keys)) == 0
-        if len(set(self._ids)) < len(self._ids):
+        if len(self.keys) < len(self._ids) and len(set(self._ids)) < len(self._ids):
             for i in np.flatnonzero(ordered & (self._counts > 1)).tolist():
                 ids = self._ids[self._starts[i] : self._starts[i] + self._counts[i]]
                 ordered[i] = len(set(ids)) == len(ids)
@@ -132,10 +130,10 @@ class Incoming:
         return [packed[start : start + size] for start in range(0, len(packed), size)]
 
 
-def _checksums(rows: Array, start: int, end: int) -> list[int]:
+def _checksums(rows: Array, start: int, end: int) -> Array:
     """XXH3 of bytes ``start`` to ``end`` of each row."""
     packed, size = rows.tobytes(), rows.itemsize
-    return [xxh3_64_intdigest(packed[row + start : row + end]) for row in range(0, len(packed), size)]
+    return np.frombuffer(b"".join([xxh3_64_digest(packed[row + start : row + end]) for row in range(0, len(packed), size)]), ">u8")
 
 
 def _keys(plan: ViewPlan, batch: pa.RecordBatch) -> tuple[list[bytes], Longs]:
@@ -143,18 +141,15 @@ def _keys(plan: ViewPlan, batch: pa.RecordBatch) -> tuple[list[bytes], Longs]:
     columns = [batch.column(name) for name in plan.view.columns]
     if len(columns) == 1:
         encoded = columns[0].dictionary_encode()
-        different = [(value,) for value in encoded.dictionary.to_pylist()]
-        codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    else:
-        places: dict[tuple[Any, ...], int] = {}
-        keys = zip(*(column.to_pylist() for column in columns), strict=True) if columns else [()] * len(batch)
-        codes = np.array([-1 if None in key else places.setdefault(key, len(places)) for key in keys], dtype=np.int64)
-        different = list(places)
-    packed = pack_keys(different)
-    order = sorted(range(len(packed)), key=packed.__getitem__)
-    ranks = np.full(len(packed) + 1, -1)
-    ranks[order] = np.arange(len(packed))
-    return [packed[i] for i in order], ranks[codes]
+        order = pc.sort_indices(encoded.dictionary)
+        different = list(zip(encoded.dictionary.take(order).to_pylist()))
+        ranks = np.full(len(different) + 1, -1)
+        ranks[order.to_numpy()] = np.arange(len(different))
+        return pack_keys(different), ranks[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+    places: dict[tuple[Any, ...], int] = {}
+    keys = zip(*(column.to_pylist() for column in columns), strict=True) if columns else [()] * len(batch)
+    codes = np.array([-1 if None in key else places.setdefault(key, len(places)) for key in keys], dtype=np.int64)
+    return pack_keys(places), codes
 
 
 def _of_share(keys: list[bytes], codes: Longs, number: int, shards: int) -> tuple[list[bytes], Longs]:
