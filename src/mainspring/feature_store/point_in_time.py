@@ -67,10 +67,11 @@ def _set_apart(connection: duckdb.DuckDBPyConnection, view: View, known_as_of: b
     named = ", ".join(f"{quoted(column)} AS _k{i}" for i, column in enumerate(view.columns)) or "0 AS _k0"
     present = " AND ".join(f"{quoted(column)} IS NOT NULL" for column in view.columns) or "true"
     connection.execute(f"CREATE OR REPLACE TEMP TABLE again AS {again}")
-    repeated, apart = bool(_count(connection, "again")), f"({odd}) OR _id IN (FROM again)"
-    found = bool(_count(connection, f"(SELECT 1 FROM {table} WHERE {apart} LIMIT 1)"))
+    repeated = bool(_count(connection, "again"))
+    apart = f"({odd}) OR _id IN (FROM again)" if repeated else odd
+    found = repeated or _some(connection, table, odd)
     connection.execute(f"""
-        CREATE OR REPLACE TEMP VIEW every AS SELECT *, {apart if found else "false"} AS _irregular, {named} FROM {table} WHERE {present};
+        CREATE OR REPLACE TEMP VIEW every AS SELECT *, {apart} AS _irregular, {named} FROM {table} WHERE {present};
         CREATE OR REPLACE TEMP VIEW facts AS FROM every""")
     if not found:
         return False
@@ -205,7 +206,9 @@ def _newest(connection: duckdb.DuckDBPyConnection, view: View, aggregates: Seque
     """
     odd, table = "_n NOT BETWEEN _t - 1 AND _t", _table(view.source)
     again = f"SELECT _id FROM {table} SEMI JOIN (SELECT DISTINCT _id FROM {table} WHERE {odd}) USING (_id) GROUP BY _id HAVING count(*) > 1"
-    unsettled = _set_apart(connection, view, known_as_of, "_n > _t" if known_as_of else "false", again)
+    some = _some(connection, table, odd)
+    late = "_n > _t" if some and known_as_of else "false"
+    unsettled = _set_apart(connection, view, known_as_of, late, again if some else f"SELECT _id FROM {table} LIMIT 0")
     if not unsettled:
         return _in_order(_latest(connection, view, aggregates, "FROM facts", "FROM asked"), aggregates)
     settled = _latest(connection, view, aggregates, "FROM facts", "FROM asked ANTI JOIN unsettled USING (_row)")
@@ -261,6 +264,10 @@ def _matched(view: View) -> str:
 
 def _after(view: View) -> str:
     return ">=" if view.source.kind == "table" else ">"
+
+
+def _some(connection: duckdb.DuckDBPyConnection, table: str, condition: str) -> bool:
+    return bool(_count(connection, f"(SELECT 1 FROM {table} WHERE {condition} LIMIT 1)"))
 
 
 def _count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
