@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from mainspring.errors import ServingError
-from mainspring.models.adapters.lightgbm import Booster
 from mainspring.models.encoding import Encoder
+from mainspring.models.learners import learner
+from mainspring.models.protocol import Rows
 from mainspring.models.tabular import TabularModel
 
 PLAN = np.tile([10.0, 20.0, 40.0], 100)
@@ -15,11 +16,10 @@ HOUR = np.tile([1.0, 2.0], 150)
 def fitted(plan: np.ndarray) -> TabularModel:
     columns = {"plan": plan, "hour": HOUR}
     encoder = Encoder.fit(columns, ["plan", "hour"])
-    booster = Booster.fit(
-        encoder.transform(columns), HOUR, names=["plan", "hour"], categorical=[], objective="regression", trees=20, leaves=4,
-        learning_rate=0.3, min_leaf_rows=5, feature_fraction=1.0, l2=0.0, seed=0, threads=1,
-    )  # fmt: skip
-    return TabularModel(encoder, booster, "plan", float(np.nanmean(plan)), None)
+    settings = {"trees": 20, "leaves": 4, "learning_rate": 0.3, "min_leaf_rows": 5}
+    rows = Rows(encoder.transform(columns), HOUR)
+    booster = learner("lightgbm", settings).fit(rows, names=["plan", "hour"], categorical=[], held_out=None, seed=0, threads=1)
+    return TabularModel(encoder, "lightgbm", settings, booster, "plan", float(np.nanmean(plan)))
 
 
 def test_the_trees_correct_the_offset() -> None:

@@ -89,10 +89,9 @@ def _source(source: Source) -> str:
 
 def _training(system: System) -> Box:
     model = system.model
-    trees = f"{model.trees} trees x {model.leaves} leaves"
-    return Box(
-        "training", "Model training", (f"LightGBM, {model.objective}", trees, f"{len(system.inputs)} inputs, holdout {model.holdout}")
-    )
+    kind, settings = model.learner
+    own = ", ".join(f"{name} {value}" for name, value in settings.items() if isinstance(value, int) and value > 1)
+    return Box("training", "Model training", (f"{kind}, {model.task}", own, f"{len(system.inputs)} inputs, holdout {model.holdout}"))
 
 
 def _steps(system: System) -> tuple[str, ...]:

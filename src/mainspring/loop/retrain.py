@@ -51,7 +51,9 @@ class Retrainer:
         baselines = predict_baselines(self.system, trained.baselines, Rows(holdout.columns, holdout.as_of), truth)
         margin = self.system.rollout.margin if self.system.rollout is not None else 0.0
         champion = self._champion_scores(holdout)
-        return judge(holdout.label, holdout.as_of, Candidate(score, low, high), champion, baselines, margin=margin)
+        return judge(
+            holdout.label, holdout.as_of, Candidate(score, low, high), champion, baselines, margin=margin, task=self.system.model.task
+        )
 
     def _champion_scores(self, holdout: Dataset) -> npt.NDArray[np.float64] | None:
         champion = self.registry.deployment(self.system.name).champion

@@ -47,11 +47,19 @@ class Predictor(Protocol):
         """Values in the label's unit, probabilities or scores: of shape ``(n,)`` with one output, else ``(n, outputs)``."""
         ...
 
-    def contributions(self, x: Floats) -> Floats:
-        """What each column adds to the raw score (before a link such as the logistic), of shape ``(n, d + 1)``; the last is the base.
+    def predict_row(self, x: Floats) -> Floats:
+        """What `predict` gives for one row of shape ``(d,)``, contiguous: shape ``(outputs,)``, to the bit."""
+        ...
 
-        With several outputs the shape is ``(n, outputs, d + 1)``.
+    def contributions(self, x: Floats) -> Floats:
+        """What each column adds to the score before the link (such as the logistic), of shape ``(n, d + 1)``; the last is the base.
+
+        With several outputs the shape is ``(n, outputs, d + 1)``. A model that can be asked alone explains what it predicts.
         """
+        ...
+
+    def importance(self) -> dict[str, float]:
+        """How much the model makes of each column, in a measure of its own; empty where it has none."""
         ...
 
     def to_artifacts(self) -> dict[str, bytes]:

@@ -1,62 +1,64 @@
-"""A trained model with all it needs to answer: encoder, trees, offset, interval. Stored as text and JSON, never pickle."""
+"""A trained model with all it needs to answer: encoder, predictor, offset, calibration, interval. Stored as text and JSON, never pickle."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mainspring.errors import ServingError
-from mainspring.models.adapters.lightgbm import Booster
+from mainspring.models.calibration import Calibration, calibration_from, resampled
 from mainspring.models.conformal import ConformalInterval
 from mainspring.models.encoding import Encoder
-
-Floats = npt.NDArray[np.float64]
+from mainspring.models.learners import load_predictor
+from mainspring.models.protocol import Floats, Predictor
 
 
 @dataclass(frozen=True, slots=True)
 class TabularModel:
-    """Trees over encoded features, added to an offset feature where one is declared.
+    """A predictor over encoded features, added to an offset feature where one is declared.
 
-    A null offset is 0 if there were such rows in training. If there were none, the trees know no answer without it: a row is refused
-    so that something else can answer; in a batch the training median stands in.
-    ``offset`` is the offset feature's name and ``offset_mean`` its training mean, the zero point of its effect.
+    A null offset is 0 if there were such rows in training. If there were none, the predictor knows no answer without it: a row is
+    refused so that something else can answer; in a batch the training median stands in.
+    ``offset`` is the offset feature's name and ``offset_mean`` its training mean, the zero point of its effect. ``kind`` and
+    ``settings`` name the learner, ``kept`` is the share of negatives that it learned from, ``calibration`` corrects what it says.
     """
 
-    ARTIFACTS: ClassVar[tuple[str, ...]] = ("model.txt", "model.json")
-
     encoder: Encoder
-    booster: Booster
-    offset: str | None
-    offset_mean: float
-    interval: ConformalInterval | None
+    kind: str
+    settings: Mapping[str, Any]
+    predictor: Predictor
+    offset: str | None = None
+    offset_mean: float = 0.0
+    interval: ConformalInterval | None = None
+    kept: float = 1.0
+    calibration: Calibration | None = None
 
     def predict(self, columns: Mapping[str, npt.NDArray[Any]]) -> Floats:
-        """Scores of shape ``(n,)`` for feature columns of shape ``(n,)`` each."""
-        return self.booster.predict(self.encoder.transform(columns)) + self._offsets(columns)
+        """Answers of shape ``(n,)``, or ``(n, outputs)`` of several classes, for feature columns of shape ``(n,)`` each."""
+        return self._corrected(self.predictor.predict(self.encoder.transform(columns))) + self._offsets(columns)
 
     def predict_row(self, values: Sequence[Any]) -> tuple[float, float | None, float | None]:
-        """Score and interval of one row of feature values in the encoder's order, None for null.
+        """Answer and interval of one row of feature values in the encoder's order, None for null; of a predictor with one output.
 
         Raises:
             ServingError: the offset is null and never was in training.
         """
-        score = self.booster.predict_row(self.encoder.transform_row(values)) + self._offset(values)
+        score = float(self._corrected(self.predictor.predict_row(self.encoder.transform_row(values)))[0]) + self._offset(values)
         low, high = (None, None) if self.interval is None else self.interval.apply_one(score)
         return score, low, high
 
     def reasons(self, values: Sequence[Any], most: int) -> list[tuple[str, float]]:
-        """The ``most`` features with the largest effect on this row's score: exact TreeSHAP values, in the label's unit.
+        """The ``most`` features with the largest effect on this row's score before the link, by `Predictor.contributions`.
 
-        The offset feature's effect is its distance from the training mean plus what the trees make of it. Effects of all
-        features add up to the score less the mean score. Source: Lundberg et al., "Consistent individualized feature
-        attribution for tree ensembles", 2018.
+        The offset feature's effect is its distance from the training mean plus what the predictor makes of it. Effects of all
+        features add up to the score less the mean score.
         """
-        effects = self.booster.contributions(self.encoder.transform_row(values)[None, :])[0, :-1]
+        effects = self.predictor.contributions(self.encoder.transform_row(values)[None, :])[0, :-1]
         names = list(self.encoder.names)
         if self.offset is not None:
             effects[names.index(self.offset)] += self._offset(values) - self.offset_mean
@@ -64,23 +66,38 @@ class TabularModel:
         return [(names[i], float(effects[i])) for i in order]
 
     def to_artifacts(self) -> dict[str, bytes]:
-        """The model as files: the trees as LightGBM's text, everything else as JSON."""
+        """The model as files: those of the predictor, everything else as JSON in ``model.json``."""
         rest = {
+            "kind": self.kind,
+            "settings": dict(self.settings),
             "encoder": self.encoder.to_dict(),
             "offset": self.offset,
             "offset_mean": self.offset_mean,
             "interval": None if self.interval is None else self.interval.to_dict(),
+            "kept": self.kept,
+            "calibration": None if self.calibration is None else self.calibration.to_dict(),
         }
-        return {"model.txt": self.booster.to_text().encode(), "model.json": json.dumps(rest, sort_keys=True).encode()}
+        return {**self.predictor.to_artifacts(), "model.json": json.dumps(rest, sort_keys=True).encode()}
 
     @classmethod
     def from_artifacts(cls, artifacts: Mapping[str, bytes]) -> TabularModel:
-        """The model that `to_artifacts` wrote."""
+        """The model that `to_artifacts` wrote.
+
+        Raises:
+            RegistryError: the artifacts are not those of a model.
+        """
         rest = json.loads(artifacts["model.json"])
         encoder = Encoder.from_dict(rest["encoder"])
         interval = None if rest["interval"] is None else ConformalInterval.from_dict(rest["interval"])
-        booster = Booster.from_text(artifacts["model.txt"].decode(), encoder.names)
-        return cls(encoder, booster, rest["offset"], rest["offset_mean"], interval)
+        calibration = None if rest["calibration"] is None else calibration_from(rest["calibration"])
+        predictor = load_predictor(rest["kind"], rest["settings"], artifacts, encoder.names)
+        known = (encoder, rest["kind"], rest["settings"], predictor, rest["offset"], rest["offset_mean"], interval)
+        return cls(*known, rest["kept"], calibration)
+
+    def _corrected(self, predicted: Floats) -> Floats:
+        """The predictor's word as it is among all rows, calibrated."""
+        whole = predicted if self.kept == 1 else resampled(predicted, self.kept)
+        return whole if self.calibration is None else self.calibration.apply(whole)
 
     def _offset(self, values: Sequence[Any]) -> float:
         if self.offset is None:

@@ -104,7 +104,7 @@ def load(system: System, registry: Registry, version_id: str) -> LoadedVersion:
         if trained != system.feature_hashes:
             changed = sorted(name for name in {*trained, *system.feature_hashes} if trained.get(name) != system.feature_hashes.get(name))
             raise RegistryError(f"Version {version_id} was trained with other definitions of {', '.join(changed)}. Train again.")
-        artifacts = {name: registry.artifact(version, name) for name in TabularModel.ARTIFACTS}
+        artifacts = {name: registry.artifact(version, name) for name in version.artifacts}
         return LoadedVersion(version_id, TabularModel.from_artifacts(artifacts), rules, positions)
     except (MainspringError, KeyError, ValueError) as error:
         _log.warning("%s: %s cannot be loaded, its rules answer alone: %s", system.name, version_id, error)

@@ -4,7 +4,8 @@ from mainspring.spec.aggregate import Aggregate, View
 from mainspring.spec.codec import code_hash
 from mainspring.spec.expectation import Ahead, Expectation, Fixed, Fresh, Nulls, Rows, Unique
 from mainspring.spec.feature import Column, Feature, Function, feature
-from mainspring.spec.model import Baseline, GroupMedian, Label, LightGBM, LinearRule, RecentRatio
+from mainspring.spec.label import Baseline, GroupMedian, Label, LinearRule, RecentRatio
+from mainspring.spec.model import LightGBM, Linear, Model, Sklearn, XGBoost
 from mainspring.spec.operation import PREVIOUS, Monitor, Policy, Rollout
 from mainspring.spec.requirements import Quality, Requirements, at_least, at_most, between
 from mainspring.spec.source import Source
@@ -24,7 +25,9 @@ __all__ = [
     "GroupMedian",
     "Label",
     "LightGBM",
+    "Linear",
     "LinearRule",
+    "Model",
     "Monitor",
     "Nulls",
     "Policy",
@@ -33,10 +36,12 @@ __all__ = [
     "Requirements",
     "Rollout",
     "Rows",
+    "Sklearn",
     "Source",
     "System",
     "Unique",
     "View",
+    "XGBoost",
     "at_least",
     "at_most",
     "between",

@@ -1,63 +1,46 @@
-"""Models, baselines and labels: what is predicted, from what it is learned, and what it must beat."""
+"""Models: what learns, with which settings, and on how much history."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mainspring.clock import parse_duration
 from mainspring.errors import DeclarationError, did_you_mean
-from mainspring.spec.aggregate import Value
-from mainspring.spec.source import Source
 
-OBJECTIVES = ("regression", "regression_l1", "huber")
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """The truth of a prediction: ``column`` of the fact in ``source`` whose ``on`` equals the request's.
-
-    A label counts from the fact's known time; a request without one ``matures_after`` its event time gets ``otherwise``,
-    or, where that is None, is left out of training and evaluation.
-    """
-
-    source: Source
-    column: str
-    on: str
-    matures_after: str
-    otherwise: Value = None
-
-    def __post_init__(self) -> None:
-        for column in (self.column, self.on):
-            if column not in self.source.schema:
-                raise DeclarationError(
-                    f"Label: source '{self.source.name}' has no column '{column}'.{did_you_mean(column, self.source.schema.names)}"
-                )
-        parse_duration(self.matures_after)
-
-    @property
-    def matures_after_us(self) -> int:
-        """Microseconds after which a label that has not come is taken as never coming."""
-        return parse_duration(self.matures_after)
+PLAIN = ("regression", "binary", "multiclass")
+OBJECTIVES = {
+    **dict.fromkeys(("regression", "regression_l1", "huber", "quantile"), "regression"),
+    "binary": "binary",
+    "multiclass": "multiclass",
+    "lambdarank": "ranking",
+}
+"""What boosted trees can learn, with the task that it makes."""
+CALIBRATIONS = ("isotonic", "platt")
+_OF_XGBOOST = {
+    "regression": "reg:squarederror",
+    "regression_l1": "reg:absoluteerror",
+    "huber": "reg:pseudohubererror",
+    "quantile": "reg:quantileerror",
+    "binary": "binary:logistic",
+    "multiclass": "multi:softprob",
+    "lambdarank": "rank:ndcg",
+}
 
 
-@dataclass(frozen=True, slots=True)
-class LightGBM:
-    """Gradient-boosted trees, with when and on how much history they are retrained.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """What every model declares: on how much history it is fitted, when again, and what is made of its answers.
 
-    ``offset`` names a feature that the trees correct instead of predicting from nothing; where it is null, it is 0 if there
+    ``offset`` names a feature that the model corrects instead of predicting from nothing; where it is null, it is 0 if there
     were such rows in training, and else the model leaves the answer to the fallback. ``interval`` are the two quantiles of
     the predictive interval, from split conformal residuals on the newest ``holdout`` of the training data. ``ignore`` names
-    features that only other features use.
+    features that only other features use. Of two classes, ``negatives`` is the share of the zeros that is learned from (what the
+    model says is corrected for it), ``balanced`` gives both classes the same weight, and ``calibration`` (``"isotonic"``,
+    ``"platt"``) makes probabilities of scores, on the holdout.
     """
 
-    objective: str = "regression"
-    trees: int = 300
-    leaves: int = 31
-    learning_rate: float = 0.05
-    min_leaf_rows: int = 20
-    feature_fraction: float = 1.0
-    l2: float = 0.0
     seed: int = 0
     offset: str | None = None
     interval: tuple[float, float] | None = None
@@ -65,15 +48,18 @@ class LightGBM:
     holdout: str = "14d"
     retrain_every: str | None = None
     ignore: Sequence[str] = ()
+    negatives: float = 1.0
+    balanced: bool = False
+    calibration: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ignore", tuple(self.ignore))
-        if self.objective not in OBJECTIVES:
-            raise DeclarationError(f"LightGBM: objective '{self.objective}' is not known.{did_you_mean(self.objective, OBJECTIVES)}")
-        if self.trees < 1 or self.leaves < 2 or not 0 < self.learning_rate <= 1:
-            raise DeclarationError("LightGBM: needs trees >= 1, leaves >= 2 and 0 < learning_rate <= 1.")
         if self.interval is not None and not 0 < self.interval[0] < self.interval[1] < 1:
-            raise DeclarationError(f"LightGBM: interval {self.interval} must be two rising quantiles between 0 and 1.")
+            raise self._error(f"interval {self.interval} must be two rising quantiles between 0 and 1.")
+        if not 0 < self.negatives <= 1:
+            raise self._error(f"negatives={self.negatives} must be a share above 0, at most 1.")
+        if self.calibration not in (None, *CALIBRATIONS):
+            raise self._error(f"calibration '{self.calibration}' is not known.{did_you_mean(self.calibration or '', CALIBRATIONS)}")
         for duration in (self.history, self.holdout, self.retrain_every):
             if duration is not None:
                 parse_duration(duration)
@@ -93,53 +79,165 @@ class LightGBM:
         """The retraining schedule in microseconds, or None."""
         return None if self.retrain_every is None else parse_duration(self.retrain_every)
 
-
-@dataclass(frozen=True, slots=True)
-class LinearRule:
-    """Baseline and last resort: a least-squares line on one numeric feature; a null input uses the training mean."""
-
-    name: str
-    on: str
+    @property
+    def task(self) -> str:
+        """What is predicted: ``regression``, ``binary``, ``multiclass`` or ``ranking``."""
+        raise NotImplementedError
 
     @property
-    def inputs(self) -> tuple[str, ...]:
-        """The features it reads."""
-        return (self.on,)
+    def learner(self) -> tuple[str, dict[str, Any]]:
+        """The kind of its learner and that one's settings."""
+        raise NotImplementedError
+
+    def _error(self, problem: str) -> DeclarationError:
+        return DeclarationError(f"{type(self).__name__}: {problem}")
+
+    def _check(self) -> None:
+        """Hold options for two classes, and those for numbers, against the task."""
+        if self.task != "binary" and (self.negatives < 1 or self.balanced or self.calibration is not None):
+            raise self._error(f"negatives, balanced and calibration are for two classes, the task is {self.task}.")
+        if self.task != "regression" and (self.interval is not None or self.offset is not None):
+            raise self._error(f"offset and interval are for numbers, the task is {self.task}.")
 
 
 @dataclass(frozen=True, slots=True)
-class GroupMedian:
-    """Baseline: the training median per group of request columns; an unseen group gets the overall median."""
+class LightGBM(Model):
+    """Gradient-boosted trees by LightGBM.
 
-    name: str
-    by: Sequence[str]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "by", tuple(self.by))
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The columns it groups by."""
-        return tuple(self.by)
-
-
-@dataclass(frozen=True, slots=True)
-class RecentRatio:
-    """Baseline: a group median times the mean ratio of truth to it, per ``band``, over labels of the last ``window``.
-
-    Labels count ``delay`` after they are known, as in a nightly job.
+    ``objective`` is one of `OBJECTIVES`; ``quantile`` that of the objective ``quantile``; ``classes`` their number for
+    ``multiclass``. With ``patience`` trees are added until the loss on the holdout has not fallen for so many.
     """
 
-    name: str
-    base: GroupMedian
-    band: str
-    window: str = "7d"
-    delay: str = "1d"
+    objective: str = "regression"
+    trees: int = 300
+    leaves: int = 31
+    learning_rate: float = 0.05
+    min_leaf_rows: int = 20
+    feature_fraction: float = 1.0
+    l2: float = 0.0
+    classes: int = 1
+    quantile: float = 0.5
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        Model.__post_init__(self)
+        if self.objective not in OBJECTIVES:
+            raise self._error(f"objective '{self.objective}' is not known.{did_you_mean(self.objective, OBJECTIVES)}")
+        if self.trees < 1 or self.leaves < 2 or not 0 < self.learning_rate <= 1:
+            raise self._error("needs trees >= 1, leaves >= 2 and 0 < learning_rate <= 1.")
+        _check_classes(self, self.classes)
 
     @property
-    def inputs(self) -> tuple[str, ...]:
-        """The columns it reads."""
-        return (*self.base.by, self.band)
+    def task(self) -> str:
+        """See `Model`."""
+        return OBJECTIVES[self.objective]
+
+    @property
+    def learner(self) -> tuple[str, dict[str, Any]]:
+        """See `Model`."""
+        own = ("objective", "trees", "leaves", "learning_rate", "min_leaf_rows", "feature_fraction", "l2", "classes", "patience")
+        return "lightgbm", {**{name: getattr(self, name) for name in own}, "alpha": self.quantile}
 
 
-Baseline = LinearRule | GroupMedian | RecentRatio
+@dataclass(frozen=True, slots=True)
+class XGBoost(Model):
+    """Gradient-boosted trees by XGBoost; see `LightGBM`, whose objectives and meanings it shares."""
+
+    objective: str = "regression"
+    trees: int = 300
+    depth: int = 6
+    learning_rate: float = 0.05
+    min_leaf_weight: float = 1.0
+    row_fraction: float = 1.0
+    feature_fraction: float = 1.0
+    l2: float = 1.0
+    classes: int = 1
+    quantile: float = 0.5
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        Model.__post_init__(self)
+        if self.objective not in OBJECTIVES:
+            raise self._error(f"objective '{self.objective}' is not known.{did_you_mean(self.objective, OBJECTIVES)}")
+        if self.trees < 1 or self.depth < 1 or not 0 < self.learning_rate <= 1:
+            raise self._error("needs trees >= 1, depth >= 1 and 0 < learning_rate <= 1.")
+        _check_classes(self, self.classes)
+
+    @property
+    def task(self) -> str:
+        """See `Model`."""
+        return OBJECTIVES[self.objective]
+
+    @property
+    def learner(self) -> tuple[str, dict[str, Any]]:
+        """See `Model`."""
+        own = ("trees", "depth", "learning_rate", "min_leaf_weight", "row_fraction", "feature_fraction", "l2", "classes", "patience")
+        settings = {name: getattr(self, name) for name in own}
+        return "xgboost", {**settings, "objective": _OF_XGBOOST[self.objective], "alpha": self.quantile}
+
+
+@dataclass(frozen=True, slots=True)
+class Linear(Model):
+    """Ridge regression, or logistic regression where ``objective`` is ``binary`` or ``multiclass``.
+
+    ``l2`` is the penalty on standardised columns against the mean loss of a row.
+    """
+
+    objective: str = "regression"
+    l2: float = 1e-4
+
+    def __post_init__(self) -> None:
+        Model.__post_init__(self)
+        _check_plain(self, self.objective)
+
+    @property
+    def task(self) -> str:
+        """See `Model`."""
+        return self.objective
+
+    @property
+    def learner(self) -> tuple[str, dict[str, Any]]:
+        """See `Model`."""
+        return "linear", {"task": self.objective, "l2": self.l2}
+
+
+@dataclass(frozen=True, slots=True)
+class Sklearn(Model):
+    """Any estimator of scikit-learn that takes missing numbers, by its path, such as ``sklearn.ensemble.ExtraTreesRegressor``.
+
+    ``settings`` are the estimator's own, by name.
+    """
+
+    estimator: str
+    objective: str = "regression"
+    settings: Sequence[tuple[str, Any]] = ()
+
+    def __post_init__(self) -> None:
+        Model.__post_init__(self)
+        pairs = self.settings.items() if isinstance(self.settings, Mapping) else self.settings
+        object.__setattr__(self, "settings", tuple(tuple(pair) for pair in pairs))
+        _check_plain(self, self.objective)
+        if not self.estimator.startswith("sklearn."):
+            raise self._error(f"'{self.estimator}' is not of scikit-learn. Write its whole path: 'sklearn.ensemble.ExtraTreesRegressor'.")
+
+    @property
+    def task(self) -> str:
+        """See `Model`."""
+        return self.objective
+
+    @property
+    def learner(self) -> tuple[str, dict[str, Any]]:
+        """See `Model`."""
+        return "sklearn", {"estimator": self.estimator, "task": self.objective, "settings": dict(self.settings)}
+
+
+def _check_classes(model: Model, classes: int) -> None:
+    model._check()
+    if (model.task == "multiclass") != (classes > 2):
+        raise model._error(f"classes={classes} does not fit the task {model.task}: more than two classes make it multiclass.")
+
+
+def _check_plain(model: Model, objective: str) -> None:
+    if objective not in PLAIN:
+        raise model._error(f"objective '{objective}' is not known.{did_you_mean(objective, PLAIN)}")
+    model._check()

@@ -12,7 +12,8 @@ from mainspring.schema import Type
 from mainspring.spec.aggregate import Aggregate, View
 from mainspring.spec.codec import decode, encode
 from mainspring.spec.feature import Column, Feature, Function
-from mainspring.spec.model import Baseline, GroupMedian, Label, LightGBM, LinearRule, RecentRatio
+from mainspring.spec.label import Baseline, GroupMedian, Label, LinearRule, RecentRatio
+from mainspring.spec.model import Model
 from mainspring.spec.operation import PREVIOUS, Monitor, Policy, Rollout
 from mainspring.spec.requirements import Requirements
 from mainspring.spec.source import LONGEST_NAME, Source
@@ -38,7 +39,7 @@ class System:
     request: Source
     features: Sequence[Feature]
     label: Label
-    model: LightGBM
+    model: Model
     requirements: Requirements = field(default_factory=Requirements)
     baselines: Sequence[Baseline] = ()
     policy: Policy = field(default_factory=Policy)
@@ -183,6 +184,8 @@ class _Check:
 
     def _model(self) -> None:
         system, model = self.system, self.system.model
+        if model.task not in ("regression", "binary"):
+            raise self._error(f"model: a system answers with one number, the task {model.task} gives more. Use regression or binary.")
         features = [feature.name for feature in system.features]
         for name in (*model.ignore, *([model.offset] if model.offset else [])):
             self._exists(name, features, "model")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,11 @@ import numpy.typing as npt
 from mainspring.columns import Array
 from mainspring.errors import TrainingError
 from mainspring.model_registry.registry import Registry, Version
-from mainspring.models.adapters.lightgbm import Booster
 from mainspring.models.baselines import GroupMedians, LinearLine
-from mainspring.models.conformal import ConformalInterval
-from mainspring.models.encoding import Encoder
-from mainspring.models.tabular import TabularModel, offset_of
+from mainspring.models.tabular import TabularModel
 from mainspring.spec import GroupMedian, LinearRule, System
 from mainspring.training.dataset import Dataset
+from mainspring.training.fitting import Examples, fit_model
 
 MIN_ROWS = 200
 FittedBaseline = LinearLine | GroupMedians
@@ -51,7 +49,7 @@ def split(system: System, dataset: Dataset) -> tuple[Dataset, Dataset]:
         if len(part) < MIN_ROWS:
             raise TrainingError(
                 f"System '{system.name}': {len(part)} {side} rows, {MIN_ROWS} are needed. "
-                "Ingest more history or shorten LightGBM(holdout=...)."
+                f"Ingest more history or shorten {type(system.model).__name__}(holdout=...)."
             )
     return earlier, later
 
@@ -62,31 +60,11 @@ def fit(system: System, dataset: Dataset, *, threads: int = 2, shuffle_labels: n
     ``shuffle_labels`` permutes the training labels: a model that must be worse, to prove that worse ones are stopped.
     """
     started = time.perf_counter()
-    spec = system.model
     earlier, holdout = split(system, dataset)
     label = earlier.label if shuffle_labels is None else shuffle_labels.permutation(earlier.label)
     names = [feature.name for feature in system.inputs]
-    encoder = Encoder.fit(earlier.columns, names)
-    offset = np.zeros(len(earlier)) if spec.offset is None else offset_of(earlier.columns[spec.offset])
-    booster = Booster.fit(
-        encoder.transform(earlier.columns),
-        label - offset,
-        names=names,
-        categorical=encoder.categorical,
-        objective=spec.objective,
-        trees=spec.trees,
-        leaves=spec.leaves,
-        learning_rate=spec.learning_rate,
-        min_leaf_rows=spec.min_leaf_rows,
-        feature_fraction=spec.feature_fraction,
-        l2=spec.l2,
-        seed=spec.seed,
-        threads=threads,
-    )
-    model = TabularModel(encoder, booster, spec.offset, float(offset.mean()), None)
-    if spec.interval is not None:
-        interval = ConformalInterval.fit(model.predict(holdout.columns), holdout.label, spec.interval)
-        model = TabularModel(encoder, booster, spec.offset, float(offset.mean()), interval)
+    examples, held_out = Examples(earlier.columns, label), Examples(holdout.columns, holdout.label)
+    model = fit_model(system.model, names, examples, held_out, threads=threads)
     return Trained(model, fit_baselines(system, earlier), dataset, holdout, time.perf_counter() - started)
 
 
@@ -116,7 +94,7 @@ def register(
         "system": system.hash,
         "features": system.feature_hashes,
         "dataset": dataset.id,
-        "parameters": {name: getattr(system.model, name) for name in ("objective", "trees", "leaves", "learning_rate", "seed", "offset")},
+        "parameters": {"model": type(system.model).__name__, **asdict(system.model)},
         "metrics": dict(metrics),
         "seconds": round(trained.seconds, 3),
         "code": code,

@@ -4,18 +4,112 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from mainspring.errors import MissingExtraError, RegistryError
+from mainspring.errors import MissingExtraError, RegistryError, TrainingError
+from mainspring.models.protocol import Floats, Rows
 
-Floats = npt.NDArray[np.float64]
+MODEL = "model.txt"
 _NORMAL = 0
 _FLOAT64 = 1
 _CHECKED_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class LightGBMLearner:
+    """Settings of LightGBM by its own names, as JSON; see `mainspring.models.protocol.Learner`.
+
+    ``objective`` is one of LightGBM's; ``classes`` their number where there are several; ``alpha`` the quantile of ``quantile``.
+    With ``patience`` trees are added until the held-out loss has not fallen for so many, and those up to the best are kept.
+    """
+
+    objective: str = "regression"
+    trees: int = 300
+    leaves: int = 31
+    learning_rate: float = 0.05
+    min_leaf_rows: int = 20
+    feature_fraction: float = 1.0
+    l2: float = 0.0
+    classes: int = 1
+    alpha: float = 0.5
+    patience: int | None = None
+
+    def fit(
+        self,
+        rows: Rows,
+        *,
+        names: Sequence[str],
+        categorical: Sequence[str] = (),
+        held_out: Rows | None = None,
+        seed: int = 0,
+        threads: int = 2,
+        start: Booster | None = None,
+    ) -> Booster:
+        """Fit trees; with ``start`` further ones to its. The same call on the same machine gives the same bits.
+
+        Raises:
+            MissingExtraError: LightGBM is not installed.
+            TrainingError: the trees cannot be fitted to such rows.
+        """
+        lightgbm = _lightgbm()
+        parameters = {
+            "objective": self.objective,
+            "num_leaves": self.leaves,
+            "learning_rate": self.learning_rate,
+            "min_data_in_leaf": self.min_leaf_rows,
+            "feature_fraction": self.feature_fraction,
+            "lambda_l2": self.l2,
+            "alpha": self.alpha,
+            "num_class": self.classes,
+            "seed": seed,
+            "max_bin": 127,
+            "cat_smooth": 20,
+            "deterministic": True,
+            "force_row_wise": True,
+            "num_threads": threads,
+            "verbosity": -1,
+        }
+        columns = [list(names).index(name) for name in categorical]
+        data = _dataset(
+            lightgbm, rows, feature_name=_plain(names), categorical_feature=columns, params=parameters, free_raw_data=start is None
+        )
+        watched: dict[str, Any] = {}
+        if self.patience is not None and held_out is not None:
+            valid = _dataset(lightgbm, held_out, reference=data, params=parameters)
+            watched = {"valid_sets": [valid], "callbacks": [lightgbm.early_stopping(self.patience, verbose=False)]}
+        try:
+            model = lightgbm.train(
+                parameters, data, num_boost_round=self.trees, init_model=None if start is None else start._model, **watched
+            )
+        except lightgbm.basic.LightGBMError as error:
+            raise TrainingError(f"LightGBM({self.objective}): {error}. Check the label and the settings.") from error
+        if watched:
+            model = lightgbm.Booster(model_str=model.model_to_string(num_iteration=model.best_iteration))
+        return Booster(model, names)
+
+    def load(self, artifacts: Mapping[str, bytes], names: Sequence[str]) -> Booster:
+        """The trees in ``model.txt``.
+
+        Raises:
+            RegistryError: the text is not a whole LightGBM model, or it has another number of features than ``names``.
+            MissingExtraError: LightGBM is not installed.
+        """
+        text = artifacts[MODEL].decode(errors="replace")
+        if not text.startswith("tree\n") or "end of trees" not in text:
+            raise RegistryError("Model text: this is not a whole LightGBM model. Register the version again from its training run.")
+        try:
+            model = _lightgbm().Booster(model_str=text)
+        except Exception as error:
+            raise RegistryError(f"Model text: LightGBM cannot read it ({error}). Register the version again.") from error
+        if model.num_feature() != len(names):
+            raise RegistryError(
+                f"Model text: it has {model.num_feature()} features, {len(names)} are declared. It belongs to another system."
+            )
+        return Booster(model, names)
 
 
 class Booster:
@@ -29,42 +123,11 @@ class Booster:
     def __init__(self, model: Any, names: Sequence[str]) -> None:
         self._model = model
         self.names = tuple(names)
-        self._fast: _SingleRow | None = _SingleRow(model, len(self.names))
+        self.outputs = int(model.num_model_per_iteration())
+        self._fast: _SingleRow | None = _SingleRow(model, len(self.names), self.outputs)
         if not _agrees(self):
             self._fast.close()
             self._fast = None
-
-    @classmethod
-    def fit(
-        cls, x: Floats, y: Floats, *, names: Sequence[str], categorical: Sequence[str], objective: str, trees: int, leaves: int,
-        learning_rate: float, min_leaf_rows: int, feature_fraction: float, l2: float, seed: int, threads: int = 2,
-    ) -> Booster:  # fmt: skip
-        """Fit trees to ``x`` of shape ``(n, d)`` and ``y`` of shape ``(n,)``; the same call on the same machine gives the same bits.
-
-        ``categorical`` names columns of ``x`` that hold category codes.
-
-        Raises:
-            MissingExtraError: LightGBM is not installed.
-        """
-        lightgbm = _lightgbm()
-        parameters = {
-            "objective": objective,
-            "num_leaves": leaves,
-            "learning_rate": learning_rate,
-            "min_data_in_leaf": min_leaf_rows,
-            "feature_fraction": feature_fraction,
-            "lambda_l2": l2,
-            "seed": seed,
-            "max_bin": 127,
-            "cat_smooth": 20,
-            "deterministic": True,
-            "force_row_wise": True,
-            "num_threads": threads,
-            "verbosity": -1,
-        }
-        columns = [list(names).index(name) for name in categorical]
-        rows = lightgbm.Dataset(x, y, feature_name=_plain(names), categorical_feature=columns, params=parameters, free_raw_data=True)
-        return cls(lightgbm.train(parameters, rows, num_boost_round=trees), names)
 
     @property
     def fast(self) -> bool:
@@ -72,59 +135,41 @@ class Booster:
         return self._fast is not None
 
     def predict(self, x: Floats) -> Floats:
-        """Scores of shape ``(n,)`` for ``x`` of shape ``(n, d)``."""
+        """Values, probabilities or scores of shape ``(n,)``, or ``(n, outputs)`` of several classes, for ``x`` of shape ``(n, d)``."""
         return np.asarray(self._model.predict(x, num_threads=1 if len(x) < 1_000 else 2), dtype=np.float64)
 
-    def predict_row(self, x: Floats) -> float:
-        """The score of one row of shape ``(d,)``, float64 and contiguous."""
+    def predict_row(self, x: Floats) -> Floats:
+        """What `predict` gives for one row of shape ``(d,)``, float64 and contiguous: shape ``(outputs,)``."""
         if self._fast is None:
-            return float(self._model.predict(x[None, :], num_threads=1)[0])
+            return np.atleast_1d(self._model.predict(x[None, :], num_threads=1)[0]).astype(np.float64)
         return self._fast.predict(x)
 
     def contributions(self, x: Floats) -> Floats:
-        """Exact TreeSHAP values of shape ``(n, d + 1)``; the last column is the expected score, the sum of a row its score.
+        """Exact TreeSHAP values of shape ``(n, d + 1)``, or ``(n, outputs, d + 1)``, of the score before the link.
 
-        Source: Lundberg et al., "Consistent individualized feature attribution for tree ensembles", 2018.
+        The last column is the expected score, the sum of a row its score. Source: Lundberg et al., "Consistent individualized
+        feature attribution for tree ensembles", 2018.
         """
-        return np.asarray(self._model.predict(x, pred_contrib=True, num_threads=1), dtype=np.float64)
+        values = np.asarray(self._model.predict(x, pred_contrib=True, num_threads=1), dtype=np.float64)
+        return values if self.outputs == 1 else values.reshape(len(x), self.outputs, -1)
 
     def importance(self) -> dict[str, float]:
         """Total gain per feature."""
         return dict(zip(self.names, self._model.feature_importance("gain").tolist(), strict=True))
 
-    def to_text(self) -> str:
+    def to_artifacts(self) -> dict[str, bytes]:
         """The trees as LightGBM's model text."""
-        return str(self._model.model_to_string())
-
-    @classmethod
-    def from_text(cls, text: str, names: Sequence[str]) -> Booster:
-        """The trees in ``text``.
-
-        Raises:
-            RegistryError: the text is not a whole LightGBM model, or it has another number of features than ``names``.
-            MissingExtraError: LightGBM is not installed.
-        """
-        if not text.startswith("tree\n") or "end of trees" not in text:
-            raise RegistryError("Model text: this is not a whole LightGBM model. Register the version again from its training run.")
-        try:
-            model = _lightgbm().Booster(model_str=text)
-        except Exception as error:
-            raise RegistryError(f"Model text: LightGBM cannot read it ({error}). Register the version again.") from error
-        if model.num_feature() != len(names):
-            raise RegistryError(
-                f"Model text: it has {model.num_feature()} features, {len(names)} are declared. It belongs to another system."
-            )
-        return cls(model, names)
+        return {MODEL: str(self._model.model_to_string()).encode()}
 
 
 class _SingleRow:
     """LightGBM's single-row interface with everything prepared but the row."""
 
-    def __init__(self, model: Any, width: int) -> None:
+    def __init__(self, model: Any, width: int, outputs: int) -> None:
         basic = importlib.import_module("lightgbm.basic")
         self._library, self._check = basic._LIB, basic._safe_call
         self._config = ctypes.c_void_p()
-        self._result = np.zeros(1, dtype=np.float64)
+        self._result = np.zeros(outputs, dtype=np.float64)
         self._length = ctypes.c_int64(0)
         self._pointer = self._result.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
         self._check(
@@ -133,13 +178,13 @@ class _SingleRow:
             )
         )
 
-    def predict(self, x: Floats) -> float:
+    def predict(self, x: Floats) -> Floats:
         self._check(
             self._library.LGBM_BoosterPredictForMatSingleRowFast(
                 self._config, ctypes.c_void_p(x.ctypes.data), ctypes.byref(self._length), self._pointer
             )
         )
-        return float(self._result[0])
+        return self._result.copy()
 
     def close(self) -> None:
         self._check(self._library.LGBM_FastConfigFree(self._config))
@@ -153,7 +198,8 @@ def _agrees(booster: Booster) -> bool:
     thresholds = [_thresholds(tree["tree_structure"]) for tree in booster._model.dump_model(num_iteration=2)["tree_info"]]
     for row, (column, value) in enumerate([one for tree in thresholds for one in tree][: _CHECKED_ROWS - 1]):
         x[row + 1, column] = value
-    return bool([booster.predict_row(np.ascontiguousarray(row)) for row in x] == booster.predict(x).tolist())
+    rows = np.array([booster.predict_row(np.ascontiguousarray(row)) for row in x])
+    return np.array_equal(rows, booster.predict(x).reshape(rows.shape))
 
 
 def _thresholds(node: dict[str, Any]) -> list[tuple[int, float]]:
@@ -161,6 +207,11 @@ def _thresholds(node: dict[str, Any]) -> list[tuple[int, float]]:
         return []
     own = [(node["split_feature"], float(node["threshold"]))] if node["decision_type"] == "<=" else []
     return own + _thresholds(node["left_child"]) + _thresholds(node["right_child"])
+
+
+def _dataset(lightgbm: Any, rows: Rows, **settings: Any) -> Any:
+    sizes = None if rows.groups is None else np.diff(np.flatnonzero(np.diff(rows.groups, prepend=np.nan, append=np.nan) != 0))
+    return lightgbm.Dataset(rows.x, rows.y, weight=rows.weight, group=sizes, **settings)
 
 
 def _plain(names: Sequence[str]) -> list[str]:

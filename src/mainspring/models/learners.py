@@ -1,0 +1,39 @@
+"""Every kind of learner by its name, loaded when used: artifacts name the kind that reads them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mainspring.errors import RegistryError, did_you_mean
+from mainspring.models.protocol import Learner, Predictor
+
+_KINDS = {
+    "lightgbm": ("lightgbm", "LightGBMLearner"),
+    "xgboost": ("xgboost", "XGBoostLearner"),
+    "linear": ("sklearn", "LinearLearner"),
+    "sklearn": ("sklearn", "SklearnLearner"),
+}
+
+
+def learner(kind: str, settings: Mapping[str, Any]) -> Learner:
+    """The learner of a kind with its settings.
+
+    Raises:
+        RegistryError: the kind is not known.
+    """
+    if kind not in _KINDS:
+        raise RegistryError(f"Model: kind '{kind}' is not known.{did_you_mean(kind, _KINDS)} It was made by another version of mainspring.")
+    module, name = _KINDS[kind]
+    made: Learner = getattr(importlib.import_module(f"mainspring.models.adapters.{module}"), name)(**settings)
+    return made
+
+
+def load_predictor(kind: str, settings: Mapping[str, Any], artifacts: Mapping[str, bytes], names: Sequence[str]) -> Predictor:
+    """The predictor that a learner of this kind and settings wrote.
+
+    Raises:
+        RegistryError: the kind is not known, or the artifacts are no such predictor.
+    """
+    return learner(kind, settings).load(artifacts, names)
