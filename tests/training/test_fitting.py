@@ -20,7 +20,7 @@ def payments(n: int, seed: int) -> Examples:
 
 
 def fit(spec: ms.LightGBM | ms.Linear) -> tuple[TabularModel, np.ndarray, np.ndarray]:  # type: ignore[type-arg]
-    model = fit_model(spec, NAMES, payments(20_000, 0), payments(10_000, 1), threads=1)
+    model = fit_model(spec, NAMES, payments(60_000, 0), payments(20_000, 1), threads=1)
     asked = payments(30_000, 2)
     return model, model.predict(asked.columns), asked.label
 
@@ -28,7 +28,7 @@ def fit(spec: ms.LightGBM | ms.Linear) -> tuple[TabularModel, np.ndarray, np.nda
 @pytest.mark.parametrize("calibration", [None, "isotonic", "platt"])
 @pytest.mark.parametrize("negatives", [1.0, 0.1])
 def test_probabilities_come_true_whatever_was_left_out(calibration: str | None, negatives: float) -> None:
-    _, said, truth = fit(ms.LightGBM(objective="binary", trees=60, leaves=8, negatives=negatives, calibration=calibration))
+    _, said, truth = fit(ms.LightGBM(objective="binary", trees=120, leaves=8, negatives=negatives, calibration=calibration))
     assert said.mean() == pytest.approx(truth.mean(), rel=0.12)
     high = said > np.quantile(said, 0.95)
     assert said[high].mean() == pytest.approx(truth[high].mean(), rel=0.15)

@@ -80,7 +80,7 @@ def skew(system: System, predictions: pa.Table, store: OfflineStore, versions: V
         {name: int(rows.sum()) for name, rows in wrong.items() if rows.any()},
         sum(int((given[name] & late[name]).sum()) for name in served),
         len(examined),
-        causes,
+        {name: dict(counts) for name, counts in causes.items()},
         tuple(examples),
     )
 
