@@ -77,7 +77,7 @@ def calibration_line(score: Floats, truth: Truth) -> Calibration:
     beta = np.array([0.0, 1.0])
     for _ in range(100):
         beta, step = _newton(design, known, beta)
-        if np.abs(step).max() < 1e-10:
+        if np.abs(step).max() < 1e-9:
             break
     errors = np.sqrt(np.diag(np.linalg.inv(_information(design, beta))))
     return Calibration(float(beta[0]), float(beta[1]), float(errors[0]), float(errors[1]))
@@ -117,7 +117,7 @@ def _parted(score: Floats, truth: NDArray[np.bool_]) -> bool:
 
 def _newton(design: Floats, truth: NDArray[np.bool_], beta: Floats) -> tuple[Floats, Floats]:
     """A Newton step, halved until the likelihood does not fall."""
-    step: Floats = np.linalg.solve(_information(design, beta), design.T @ (truth - _sigmoid(design @ beta)))
+    step = np.asarray(np.linalg.solve(_information(design, beta), design.T @ (truth - _sigmoid(design @ beta))), dtype=np.float64)
     start = _likelihood(design, truth, beta)
     for _ in range(60):
         if _likelihood(design, truth, beta + step) >= start - 1e-12 * abs(start):

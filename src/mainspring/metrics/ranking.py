@@ -59,7 +59,7 @@ def ndcg(
     gain = np.exp2(ranked.relevance) - 1 if gains == "exponential" else ranked.relevance
     expected = (ranked.per_tie(gain) / ranked.size)[ranked.tie]
     got = _discounted(ranked, expected, k)
-    best = _discounted(ranked, gain[np.lexsort((-gain, ranked.query))], k)
+    best = _discounted(ranked, gain[_falling(gain, ranked.query)], k)
     return np.where(best > 0, got / np.where(best > 0, best, 1.0), empty)
 
 
@@ -107,7 +107,7 @@ def _rank(score: Floats, relevance: Floats, groups: NDArray[Any], k: int) -> _Ra
     if k < 1:
         raise ValueError(f"k {k} is not a number of places, 1 or more")
     query, queries = _codes(groups)
-    order = np.lexsort((-score, query))
+    order = _falling(score, query)
     query, score = query[order], score[order]
     new_query = np.append(True, query[1:] != query[:-1])
     new_tie = new_query | np.append(True, score[1:] != score[:-1])
@@ -124,6 +124,12 @@ def _codes(groups: NDArray[Any]) -> tuple[Ints, int]:
         return np.append(0, np.cumsum(changed)), len(heads)
     distinct, codes = np.unique(groups, return_inverse=True)
     return codes, len(distinct)
+
+
+def _falling(values: Floats, query: Ints) -> Ints:
+    """Rows by query, then by falling value: two sorts of one key each, faster than one of two keys."""
+    order = np.argsort(-values)
+    return order[np.argsort(query[order], kind="stable")]
 
 
 def _discounted(ranked: _Ranked, gain: Floats, k: int) -> Floats:
