@@ -74,7 +74,7 @@ def test_a_planted_slice_of_two_features_is_the_first_found(control: str) -> Non
         columns, found = found_with(rng, planted, control=control, min_rows=50)
         assert found
         first = found[0]
-        hits += {str(one) for one in first.conditions} == {"country = c3", "new = 1.0"}
+        hits += {str(one) for one in first.conditions} == {"country = c3", "new = True"}
         mask = rows_of(first.conditions, columns)
         assert 0 < first.rows < mask.sum()
         assert first.low <= first.excess <= first.high

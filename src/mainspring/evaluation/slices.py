@@ -178,18 +178,38 @@ def _test(mask: Bools, loss: Floats, units: Ints, excess: float, alpha: float) -
     return _Result(inside, mean, over, over - half, over + half, p)
 
 
+@dataclass(frozen=True, slots=True)
+class _Losses:
+    """The losses that are searched, and what every cell needs of them."""
+
+    loss: Floats
+    squares: Floats
+    min_rows: int
+
+    def scores(self, codes: Ints, size: int) -> Floats:
+        """Excess of each cell over all other rows, in standard errors; minus infinity for cells of too few rows."""
+        rows, sums, squares = (np.bincount(codes, weights, size) for weights in (None, self.loss, self.squares))
+        others = len(self.loss) - rows
+        able = (rows >= self.min_rows) & (others >= self.min_rows)
+        rows, others = np.maximum(rows, 1), np.maximum(others, 1)
+        mean, other = sums / rows, (self.loss.sum() - sums) / others
+        apart = (squares / rows - mean**2) / rows + (self.squares.sum() - squares) / others**2 - other**2 / others
+        equal = self.loss.var() * (1 / rows + 1 / others)
+        return np.where(able, (mean - other) / np.sqrt(np.maximum(np.maximum(apart, equal), 1e-300)), -np.inf)
+
+
 def _search(columns: Mapping[str, Array], loss: Floats, min_rows: int, candidates: int) -> list[tuple[Condition, ...]]:
     """The slices that look worst, by the size of their excess in standard errors."""
+    losses = _Losses(loss, loss**2, min_rows)
     cut = {name: _conditions(name, column) for name, column in columns.items()}
+    alone = {name: losses.scores(codes, len(conditions) + 1)[:-1] for name, (conditions, codes) in cut.items()}
     scored: list[tuple[float, tuple[Condition, ...]]] = []
-    alone = {}
-    for name, (conditions, codes) in cut.items():
-        alone[name] = _scores(codes, len(conditions), loss, min_rows)
-        scored += [(float(score), (one,)) for one, score in zip(conditions, alone[name], strict=True)]
+    for name, (conditions, _) in cut.items():
+        scored += [(score, (one,)) for one, score in zip(conditions, alone[name].tolist(), strict=True)]
     for first, second in combinations(cut, 2):
         (ones, codes), (others, more) = cut[first], cut[second]
-        both = np.where((codes < 0) | (more < 0), -1, codes * len(others) + more)
-        scores = _scores(both, len(ones) * len(others), loss, min_rows).reshape(len(ones), len(others))
+        shape = len(ones) + 1, len(others) + 1
+        scores = losses.scores(codes * shape[1] + more, shape[0] * shape[1]).reshape(shape)[:-1, :-1]
         parents = np.maximum(alone[first][:, None], alone[second][None, :])
         for i, j in np.argwhere((scores > parents) & (scores > 0)).tolist():
             scored.append((float(scores[i, j]), (ones[i], others[j])))
@@ -197,21 +217,8 @@ def _search(columns: Mapping[str, Array], loss: Floats, min_rows: int, candidate
     return [conditions for score, conditions in scored[:candidates] if score > 0]
 
 
-def _scores(codes: Ints, size: int, loss: Floats, min_rows: int) -> Floats:
-    """Excess of each cell over all other rows, in standard errors; minus infinity for cells below ``min_rows``."""
-    held = codes >= 0
-    rows, sums, squares = (np.bincount(codes[held], weights[held], size) for weights in (np.ones(len(loss)), loss, loss**2))
-    others = len(loss) - rows
-    able = (rows >= min_rows) & (others >= min_rows)
-    rows, others = np.maximum(rows, 1), np.maximum(others, 1)
-    mean, other = sums / rows, (loss.sum() - sums) / others
-    apart = (squares / rows - mean**2) / rows + (np.square(loss).sum() - squares) / others**2 - other**2 / others
-    equal = loss.var() * (1 / rows + 1 / others)
-    return np.where(able, (mean - other) / np.sqrt(np.maximum(np.maximum(apart, equal), 1e-300)), -np.inf)
-
-
 def _conditions(name: str, column: Array) -> tuple[list[Condition], Ints]:
-    """The conditions on a column, and which of them each row meets; -1 where none."""
+    """The conditions on a column, and the number of the one that each row meets; their number where it meets none."""
     values: list[Any] = column.tolist() if column.dtype == object else []
     if column.dtype == object and any(isinstance(value, str) for value in values):
         return _by_value(name, np.array([value if isinstance(value, str) else None for value in values], dtype=object))
@@ -219,7 +226,7 @@ def _conditions(name: str, column: Array) -> tuple[list[Condition], Ints]:
     missing = np.isnan(numbers)
     distinct = np.unique(numbers[~missing])
     if len(distinct) <= BINS:
-        conditions: list[Condition] = [Equals(name, value) for value in distinct.tolist()]
+        conditions: list[Condition] = [Equals(name, bool(value) if column.dtype == np.bool_ else value) for value in distinct.tolist()]
         codes = np.searchsorted(distinct, numbers)
     else:
         cuts = np.unique(np.quantile(numbers[~missing], np.linspace(0, 1, BINS + 1)[1:-1], method="inverted_cdf"))
@@ -237,7 +244,7 @@ def _by_value(name: str, column: Array) -> tuple[list[Condition], Ints]:
         counts[value] = counts.get(value, 0) + 1
     kept = sorted(counts, key=lambda value: (-counts[value], str(value)))[:VALUES]
     place = {value: code for code, value in enumerate(kept)}
-    return [Equals(name, value) for value in kept], np.array([place.get(value, -1) for value in column.tolist()], dtype=np.int64)
+    return [Equals(name, value) for value in kept], np.array([place.get(value, len(kept)) for value in column.tolist()], dtype=np.int64)
 
 
 def _meets(condition: Condition, column: Array) -> Bools:
