@@ -13,31 +13,30 @@ def mean(values: np.ndarray) -> float:
 def test_bca_misses_a_skewed_measure_less_on_the_side_that_percentiles_miss() -> None:
     rng = np.random.default_rng(0)
     short = {"percentile": 0, "bca": 0}
-    for _ in range(400):
-        values = rng.exponential(size=30)
-        draws = np.random.SeedSequence(int(rng.integers(2**32)))
+    for run in range(200):
+        values = np.exp(rng.normal(size=30))
         for method in short:
-            _, high = bootstrap_interval(mean, [values], rng=np.random.default_rng(draws), draws=300, level=0.9, method=method)  # type: ignore[arg-type]
-            short[method] += high < 1
-    assert short["bca"] <= 0.85 * short["percentile"]
+            _, high = bootstrap_interval(mean, [values], rng=np.random.default_rng(run), draws=200, level=0.9, method=method)  # type: ignore[arg-type]
+            short[method] += high < math.exp(0.5)
+    assert short["bca"] <= 0.9 * short["percentile"]
 
 
 def test_both_cover_a_mean_as_promised() -> None:
     rng = np.random.default_rng(1)
     covered = {"percentile": 0, "bca": 0}
-    for _ in range(300):
+    for _ in range(200):
         values = rng.normal(3, 1, 60)
         for method in covered:
             low, high = bootstrap_interval(mean, [values], rng=rng, draws=200, method=method)  # type: ignore[arg-type]
             covered[method] += low <= 3 <= high
     for count in covered.values():
-        assert 0.91 * 300 <= count <= 0.98 * 300
+        assert 0.9 * 200 <= count <= 0.985 * 200
 
 
 def test_blocks_are_drawn_whole_and_cover_where_rows_do_not() -> None:
     rng = np.random.default_rng(2)
     blocked = naive = 0
-    for _ in range(200):
+    for _ in range(120):
         days = np.repeat(np.arange(40), 20)
         values = rng.normal(size=40)[days] + rng.normal(size=800)
         order = rng.permutation(800)
@@ -45,8 +44,8 @@ def test_blocks_are_drawn_whole_and_cover_where_rows_do_not() -> None:
         blocked += low <= 0 <= high
         low, high = bootstrap_interval(mean, [values], rng=rng, draws=100)
         naive += low <= 0 <= high
-    assert blocked >= 0.89 * 200
-    assert naive <= 0.6 * 200
+    assert blocked >= 0.88 * 120
+    assert naive <= 0.6 * 120
 
 
 def test_a_mean_agrees_with_the_interval_that_has_a_formula() -> None:
