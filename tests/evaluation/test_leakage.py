@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from mainspring.clock import DAY, MINUTE
@@ -136,3 +138,11 @@ def test_sets_without_anything_to_say() -> None:
     lists = np.empty(200, dtype=object)
     lists[:] = [[k % 3] for k in range(200)]
     assert not find_leaks({"lists": lists}, rng.integers(0, 2, 200).astype(float), np.arange(200), rng=rng)
+
+
+def test_card_payments_leak_their_number_and_how_the_fraud_was_made(data_folder: Path) -> None:
+    table = pq.read_table(data_folder / "fraud-handbook-simulated" / "transactions.parquet").slice(0, 300_000)
+    columns = {name: table.column(name).to_numpy() for name in table.column_names if name not in ("TX_FRAUD", "TX_DATETIME")}
+    as_of = table.column("TX_DATETIME").cast("timestamp[us]").to_numpy().astype(np.int64)
+    found = find_leaks(columns, table.column("TX_FRAUD").to_numpy().astype(float), as_of, rng=np.random.default_rng(0))
+    assert [(one.feature, one.kind) for one in found] == [("TRANSACTION_ID", "row id"), ("TX_FRAUD_SCENARIO", "label")]

@@ -123,7 +123,7 @@ def find_slices(
     Conditions are fifths of a number's values (or each value, where there are few), the 20 most frequent values of text, and
     "missing"; slices are one condition or two on different columns, with at least ``min_rows`` rows in each half. The
     ``candidates`` that look worst in one half are tested in the other by the difference of means, rows of one block counting together.
-    ``holm``: a set without a worse slice reports any with at most probability ``alpha``; ``bh``: at most a share ``alpha`` of
+    ``holm``: a set without a worse slice reports any with about ``alpha`` at most; ``bh``: at most a share ``alpha`` of
     those reported is false, on average. The worst first; a pair is left out where one of its conditions alone looks as bad.
     Source of the search: Chung, Kraska, Polyzotis, Tae, Whang, "Slice Finder", ICDE 2019; of the halves: Cox, Biometrika 62, 1975.
 
