@@ -1,4 +1,4 @@
-"""Confidence intervals: ratios of sums over blocks, quantiles, shares."""
+"""Confidence intervals that have a formula of their own: ratios of sums over blocks, quantiles, shares."""
 
 from __future__ import annotations
 
@@ -78,6 +78,38 @@ def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     middle = (successes + z2 / 2) / (n + z2)
     half = math.sqrt(z2 * (successes * (n - successes) / n + z2 / 4)) / (n + z2)
     return (0.0 if successes == 0 else middle - half), (1.0 if successes == n else middle + half)
+
+
+def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Exact interval of a share: covers with at least ``level`` whatever the share; ``(0, 1)`` where nothing was tried.
+
+    Source: Clopper, Pearson, Biometrika 26, 1934; the ends are found by bisection of the binomial tails.
+
+    Raises:
+        ValueError: ``successes`` is not between 0 and ``n``.
+    """
+    if not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes of {n} cannot be")
+    tail = (1 - level) / 2
+    low = 0.0 if successes == 0 else 1 - _share_at(n - successes, n, tail)
+    return low, (1.0 if successes == n else _share_at(successes, n, tail))
+
+
+def binomial_below(k: int, n: int, q: float) -> float:
+    """``P(X <= k)`` for ``X ~ Bin(n, q)``, ``0 < q < 1``; right but for 1e-20."""
+    first, below = _binomial_cdf(n, q)
+    if k < first:
+        return 0.0
+    return float(below[min(k - first, len(below) - 1)])
+
+
+def _share_at(k: int, n: int, tail: float) -> float:
+    """The share at which at most ``k`` of ``n`` come with probability ``tail``."""
+    low, high = 0.0, 1.0
+    while high - low > 1e-15 + 1e-13 * low:
+        middle = (low + high) / 2
+        low, high = (middle, high) if binomial_below(k, n, middle) > tail else (low, middle)
+    return high
 
 
 def _binomial_cdf(n: int, q: float) -> tuple[int, Floats]:
