@@ -14,12 +14,8 @@ from mainspring.models.adapters.torch_runtime import nn
 class Body(Protocol):
     """The shape of a tabular net."""
 
-    def inputs(self, columns: LearnedColumns, vector: int, tasks: tuple[Task, ...]) -> Inputs:
-        """Its first layer."""
-        ...
-
-    def layers(self, inputs: Inputs, tasks: tuple[Task, ...]) -> list[Any]:
-        """The layers after it, in order; the last gives all tasks' outputs side by side."""
+    def layers(self, columns: LearnedColumns, vector: int, tasks: tuple[Task, ...]) -> list[Any]:
+        """Its layers in order: `Inputs` first, with category vectors of at most ``vector`` numbers; the last gives all tasks' outputs."""
         ...
 
 
@@ -30,14 +26,11 @@ class Mlp:
     hidden: tuple[int, ...] = (128, 64)
     dropout: float = 0.0
 
-    def inputs(self, columns: LearnedColumns, vector: int, tasks: tuple[Task, ...]) -> Inputs:
-        """Numbers and vectors."""
-        return Inputs(columns, vector)
-
-    def layers(self, inputs: Inputs, tasks: tuple[Task, ...]) -> list[Any]:
-        """Hidden layers and the head."""
+    def layers(self, columns: LearnedColumns, vector: int, tasks: tuple[Task, ...]) -> list[Any]:
+        """Inputs, hidden layers and the head."""
+        inputs = Inputs(columns, vector)
         width = self.hidden[-1] if self.hidden else inputs.deep
-        return [*hidden_layers(inputs.deep, self.hidden, self.dropout), head(width, outputs_of(tasks))]
+        return [inputs, *hidden_layers(inputs.deep, self.hidden, self.dropout), head(width, outputs_of(tasks))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +45,10 @@ class WideAndDeep:
     crosses: tuple[tuple[str, str], ...] = ()
     dropout: float = 0.0
 
-    def inputs(self, columns: LearnedColumns, vector: int, tasks: tuple[Task, ...]) -> Inputs:
-        """Numbers, vectors, and scores of categories and crosses."""
-        return Inputs(columns, vector, outputs_of(tasks), self.crosses)
-
-    def layers(self, inputs: Inputs, tasks: tuple[Task, ...]) -> list[Any]:
-        """Both parts as one layer."""
-        return [_Sum(inputs, self.hidden, self.dropout, outputs_of(tasks))]
+    def layers(self, columns: LearnedColumns, vector: int, tasks: tuple[Task, ...]) -> list[Any]:
+        """Inputs with scores of categories and crosses, then both parts as one layer."""
+        inputs = Inputs(columns, vector, outputs_of(tasks), self.crosses)
+        return [inputs, _Sum(inputs, self.hidden, self.dropout, outputs_of(tasks))]
 
 
 class _Sum(nn.Module):

@@ -64,8 +64,8 @@ class NumberColumn:
 class LearnedColumns:
     """The columns of an encoded matrix as nets take them: scaled numbers, indicators of missing numbers, category codes.
 
-    A code that was not learned (missing, negative, fractional or beyond the largest in training) becomes 0; learned code ``c`` becomes ``c + 1``.
-    ``numbers`` and ``sizes`` hold what was learned per column; ``sizes`` counts the codes, 0 standing for the unknown one included.
+    A code that was not learned (missing, negative, fractional or beyond the largest in training) becomes 0; learned code ``c``
+    becomes ``c + 1``. ``numbers`` and ``sizes`` hold what was learned per column; ``sizes`` counts the codes, 0 included.
     """
 
     names: tuple[str, ...]

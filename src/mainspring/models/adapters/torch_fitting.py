@@ -15,8 +15,9 @@ from mainspring.models.adapters.torch_runtime import nn, torch
 class Schedule:
     """How long and how fast to learn.
 
-    The learning rate rises to ``learning_rate`` over the ``warmup`` share of all steps and falls to 0 as a half cosine (Loshchilov and
-    Hutter, "SGDR", 2017); ``weight_decay`` is decoupled (AdamW, the same, 2019) and spares vectors; gradients are clipped to the norm ``clip``.
+    The learning rate rises to ``learning_rate`` over the ``warmup`` share of all steps and falls to 0 as a half cosine (Loshchilov
+    and Hutter, "SGDR", 2017); ``weight_decay`` is decoupled (AdamW, the same, 2019) and spares vectors; gradients are clipped to the
+    norm ``clip``.
     Fitting stops when ``patience`` epochs brought nothing on held-out rows.
     """
 

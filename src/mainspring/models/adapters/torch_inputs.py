@@ -46,7 +46,7 @@ class Inputs(nn.Module):
         """How much of each place of the output belongs to each column, shape ``(deep + wide, d)``: a cross belongs to both by halves."""
         at = [columns.names.index(name) for name in columns.sizes]
         widths = [1] * self.numbers + [t.embedding_dim for t in self.vectors] + [self.scores] * len(self.wide_tables)
-        holders = [(i,) for i in columns.owners()] + [(i,) for i in at]
+        holders: list[tuple[int, ...]] = [(i,) for i in (*columns.owners(), *at)]
         holders += [*((i,) for i in at), *((at[a], at[b]) for a, b in self.pairs)] if self.scores else []
         owned = np.zeros((self.width, len(columns.names)))
         for end, width, holder in zip(accumulate(widths), widths, holders, strict=True):

@@ -20,14 +20,11 @@ class SharedBottom:
     tower: tuple[int, ...] = (32,)
     dropout: float = 0.0
 
-    def inputs(self, columns: LearnedColumns, vector: int, tasks: tuple[Task, ...]) -> Inputs:
-        """Numbers and vectors."""
-        return Inputs(columns, vector)
-
-    def layers(self, inputs: Inputs, tasks: tuple[Task, ...]) -> list[Any]:
-        """The bottom, then all towers as one layer."""
+    def layers(self, columns: LearnedColumns, vector: int, tasks: tuple[Task, ...]) -> list[Any]:
+        """Inputs, the bottom, then all towers as one layer."""
+        inputs = Inputs(columns, vector)
         width = self.hidden[-1] if self.hidden else inputs.deep
-        return [*hidden_layers(inputs.deep, self.hidden, self.dropout), _Towers(width, self.tower, tasks)]
+        return [inputs, *hidden_layers(inputs.deep, self.hidden, self.dropout), _Towers(width, self.tower, tasks)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +39,10 @@ class Mmoe:
     tower: tuple[int, ...] = (32,)
     dropout: float = 0.0
 
-    def inputs(self, columns: LearnedColumns, vector: int, tasks: tuple[Task, ...]) -> Inputs:
-        """Numbers and vectors."""
-        return Inputs(columns, vector)
-
-    def layers(self, inputs: Inputs, tasks: tuple[Task, ...]) -> list[Any]:
-        """Experts, gates and towers as one layer."""
-        return [_Mixture(inputs.deep, self, tasks)]
+    def layers(self, columns: LearnedColumns, vector: int, tasks: tuple[Task, ...]) -> list[Any]:
+        """Inputs, then experts, gates and towers as one layer."""
+        inputs = Inputs(columns, vector)
+        return [inputs, _Mixture(inputs.deep, self, tasks)]
 
 
 class _Towers(nn.Module):

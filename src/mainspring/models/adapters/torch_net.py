@@ -165,15 +165,18 @@ class NetLearner:
 
     def _continued(self, start: NetPredictor, names: Sequence[str]) -> NetPredictor:
         kinds = [(task.kind, task.level) for task in self.tasks]
-        if start.names != tuple(names) or (start.body, start.vector) != (self.body, self.vector) or kinds != [(t.kind, t.level) for t in start.tasks]:
+        if (
+            start.names != tuple(names)
+            or (start.body, start.vector) != (self.body, self.vector)
+            or kinds != [(t.kind, t.level) for t in start.tasks]
+        ):
             raise TrainingError("A net cannot go on from one with other columns, shape or tasks. Fit it without 'start'.")
         return NetPredictor(start.columns, start.body, start.vector, start.tasks, copy.deepcopy(start.net))
 
 
 def build(body: Body, columns: LearnedColumns, vector: int, tasks: tuple[Task, ...]) -> Any:
     """The net as one row of layers, the inputs first."""
-    inputs = body.inputs(columns, vector, tasks)
-    return nn.Sequential(inputs, *body.layers(inputs, tasks))
+    return nn.Sequential(*body.layers(columns, vector, tasks))
 
 
 def _tensor(columns: LearnedColumns, x: Floats) -> Any:
@@ -185,8 +188,10 @@ def _target(rows: Rows) -> Any:
 
 
 def _loss_of(fitted: NetPredictor, x: Any, target: Any) -> float:
-    parts = [(len(a), mean_loss(fitted.tasks, fitted.net(a), b).item()) for a, b in zip(x.split(AT_ONCE), target.split(AT_ONCE), strict=True)]
-    return sum(n * loss for n, loss in parts) / len(x)
+    parts = [
+        (len(a), mean_loss(fitted.tasks, fitted.net(a), b).item()) for a, b in zip(x.split(AT_ONCE), target.split(AT_ONCE), strict=True)
+    ]
+    return float(sum(n * loss for n, loss in parts) / len(x))
 
 
 def _chunks(x: Floats, rows: int) -> list[Floats]:

@@ -35,7 +35,9 @@ class Task:
         if self.kind not in get_args(Kind):
             raise DeclarationError(f"A net's objective '{self.kind}' is not known.{did_you_mean(self.kind, get_args(Kind))}")
         if not 0.0 < self.level < 1.0 or self.share <= 0.0:
-            raise DeclarationError(f"A net's task has level {self.level} and share {self.share}. A level lies between 0 and 1, a share above 0.")
+            raise DeclarationError(
+                f"A net's task has level {self.level} and share {self.share}. A level lies between 0 and 1, a share above 0."
+            )
 
     @property
     def outputs(self) -> int:
@@ -60,7 +62,7 @@ class Task:
         return replace(self, centre=float(centre), scale=float(y.std()) or 1.0)
 
     def losses(self, outputs: Any, y: Any) -> Any:
-        """The loss of each row, shape ``(n,)``, in units of ``scale``; the net's outputs ``(n, outputs)``, float64 labels ``(n,)`` without NaN."""
+        """The loss of each row, ``(n,)``, in units of ``scale``, from the net's outputs ``(n, outputs)`` and float64 labels ``(n,)``."""
         if self.kind == "multiclass":
             return functional.cross_entropy(outputs, y.long(), reduction="none")
         if self.kind == "binary":

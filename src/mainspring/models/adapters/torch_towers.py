@@ -45,7 +45,8 @@ class TwoTowerPredictor:
     def predict(self, x: Floats) -> Floats:
         """Scores of pairs, shape ``(n,)``: the cosine of user and item over the temperature; they rank, they are no probabilities."""
         users, items = self.users(x[:, self._places(self.user)]), self.items(x[:, self._places(self.item)])
-        return np.einsum("nd,nd->n", users, items, dtype=np.float64) / float(self.shape["temperature"])
+        cosines: Floats = np.einsum("nd,nd->n", users, items, dtype=np.float64)
+        return cosines / float(self.shape["temperature"])
 
     def users(self, x: Floats) -> Vectors:
         """Vectors of length 1, shape ``(n, dim)``, for the user tower's columns in the order of ``user.names``."""

@@ -12,7 +12,16 @@ import numpy.typing as npt
 from mainspring.errors import DataError, RegistryError
 from mainspring.models.adapters.torch_bodies import head
 from mainspring.models.adapters.torch_fitting import Schedule, descend
-from mainspring.models.adapters.torch_objectives import Task, learn_tasks, mean_loss, predictions, raw_scores, targets, tasks_from_list, tasks_to_list
+from mainspring.models.adapters.torch_objectives import (
+    Task,
+    learn_tasks,
+    mean_loss,
+    predictions,
+    raw_scores,
+    targets,
+    tasks_from_list,
+    tasks_to_list,
+)
 from mainspring.models.adapters.torch_runtime import nn, repeatable, torch
 from mainspring.models.adapters.torch_storing import read_body, read_weights, to_files
 
@@ -85,7 +94,7 @@ class ImageLearner:
     """
 
     shape: Cnn = field(default_factory=Cnn)
-    task: Task = Task("multiclass")
+    task: Task = field(default_factory=lambda: Task("multiclass"))
     schedule: Schedule = field(default_factory=lambda: Schedule(batch=64))
 
     def fit(
@@ -150,7 +159,9 @@ class _Channels(nn.Module):
 class _Squeeze(nn.Module):
     def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
-        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, inner, 1), nn.SiLU(), nn.Conv2d(inner, channels, 1), nn.Sigmoid())
+        self.gate = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, inner, 1), nn.SiLU(), nn.Conv2d(inner, channels, 1), nn.Sigmoid()
+        )
 
     def forward(self, x: Any) -> Any:
         return x * self.gate(x)
