@@ -50,6 +50,8 @@ class Task:
         if not known.any():
             raise TrainingError("A net's label is missing in every row. Give each label at least one row.")
         y, weight = y[known], weight[known]
+        if np.isinf(y).any():
+            raise TrainingError(f"A net's label is infinite in {int(np.isinf(y).sum())} rows. Drop them, or mark them missing by NaN.")
         if self.kind == "multiclass":
             return replace(self, classes=_classes(y))
         if self.kind == "binary":
@@ -123,6 +125,8 @@ def predictions(tasks: Sequence[Task], raw: Floats) -> Floats:
 def targets(y: Floats, weight: Floats | None) -> Floats:
     """Labels of shape ``(n,)`` or ``(n, tasks)`` with the weights, brought to mean 1, as the last column."""
     labels = y[:, None] if y.ndim == 1 else y
+    if weight is not None and not (np.isfinite(weight).all() and weight.min() >= 0 and weight.any()):
+        raise TrainingError("A net's weights are negative, infinite, missing or all 0. Give each row a weight of 0 or more.")
     weights = np.ones(len(labels)) if weight is None else weight / weight.mean()
     return np.column_stack([labels, weights])
 

@@ -134,7 +134,9 @@ def launch(job: Job, processes: int, restarts: int = 3) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", f"--max-restarts={restarts}"]
     own = {"OMP_NUM_THREADS": str(job.threads), "PYTHONPATH": os.pathsep.join(one for one in sys.path if one), FRESH_STORE: "1"}
     with (folder / LOG).open("wb") as log:
-        done = subprocess.run([*command, "-m", WORKER, str(folder / "job.json")], env={**os.environ, **own}, stdout=log, stderr=log, check=False)
+        done = subprocess.run(
+            [*command, "-m", WORKER, str(folder / "job.json")], env={**os.environ, **own}, stdout=log, stderr=log, check=False
+        )
     if done.returncode:
         told = (folder / LOG).read_text(errors="replace")[-_TOLD:]
         raise TrainingError(f"Training '{job.work}' on {processes} processes failed. The end of {folder / LOG}:\n{told}")

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch.distributed.elastic.multiprocessing.errors import record
+
 from mainspring.errors import DeclarationError, TrainingError
 from mainspring.models.adapters.torch_fitting import optimiser, set_rate
 from mainspring.models.adapters.torch_runtime import repeatable, torch
@@ -19,6 +21,7 @@ from mainspring.training.adapters.distributed_modes import Spread, clip, spread
 dist = torch.distributed
 
 
+@record
 def main() -> None:
     """Run the job in the file that the command line names, as one of torchrun's processes."""
     with joined():
