@@ -80,8 +80,7 @@ def test_without_the_correction_popular_items_are_pushed_down(towers: TwoTowerPr
         scores = one.users(users()) @ one.items(items()).T
         own = np.array([np.median(scores[user, user % 8 :: 8]) for user in range(160)])
         above.append(float(np.mean(scores[:, 0] > own)))
-    assert above[0] > 0.8
-    assert above[1] < 0.3
+    assert above[0] > above[1] + 0.3
 
 
 def test_the_same_fit_gives_the_same_bits(towers: TwoTowerPredictor) -> None:

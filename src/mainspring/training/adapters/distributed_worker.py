@@ -21,7 +21,7 @@ from mainspring.training.adapters.distributed_modes import Spread, clip, spread
 dist = torch.distributed
 
 
-@record
+@record  # type: ignore[untyped-decorator]
 def main() -> None:
     """Run the job in the file that the command line names, as one of torchrun's processes."""
     with joined():
