@@ -1,4 +1,5 @@
-# Every target does its own set-up: Python 3.11 or newer, pip and make are enough; uv is used where it is installed.
+# Every target does its own set-up: Python 3.11 or newer, pip and make are enough; uv is used where it is installed. PyTorch always comes
+# through pip, so that what pip is configured to look at (a CPU build in a folder or an index) is found; uv reads none of pip's settings.
 VENV   := .venv
 BIN    := $(VENV)/bin
 PYTHON ?= python3
@@ -43,8 +44,8 @@ bench-spark: $(STAMP)-long
 
 lock: $(STAMP)-dev  ## pin again what the demo and the tests install (needs uv)
 	uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra eta --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements/demo.txt
-	uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra eta --extra redis --extra kafka --group dev --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements/dev.txt
-	uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra eta --extra redis --extra kafka --extra spark --group dev -c requirements/dev.txt --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements/long.txt
+	uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra eta --extra redis --extra kafka --extra torch --group dev --config-file requirements/uv.toml --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements/dev.txt
+	uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra eta --extra redis --extra kafka --extra torch --extra spark --group dev -c requirements/dev.txt --config-file requirements/uv.toml --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements/long.txt
 
 clean:  ## remove what was installed and what was built
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -70,6 +71,8 @@ endif
 $(STAMP)-dev: requirements/dev.txt $(STAMP)-demo
 	@echo "Setting up $(VENV) for tests and checks"
 ifdef UV
+	@VIRTUAL_ENV=$(VENV) uv pip install --quiet pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements/dev.txt)"
 	@VIRTUAL_ENV=$(VENV) uv pip install --quiet -r requirements/dev.txt
 else
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt

@@ -1,0 +1,207 @@
+"""Nets over encoded columns, behind the same seam as trees: fit, predict, explain, store, and go on from a fitted one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from mainspring.errors import DeclarationError, RegistryError, TrainingError, did_you_mean
+from mainspring.models.adapters.torch_attribution import integrated_gradients
+from mainspring.models.adapters.torch_bodies import Body, Mlp, WideAndDeep, outputs_of
+from mainspring.models.adapters.torch_columns import LearnedColumns, Scaling
+from mainspring.models.adapters.torch_fitting import Schedule, descend
+from mainspring.models.adapters.torch_multitask import Mmoe, SharedBottom
+from mainspring.models.adapters.torch_objectives import (
+    Task,
+    learn_tasks,
+    mean_loss,
+    predictions,
+    raw_scores,
+    targets,
+    tasks_from_list,
+    tasks_to_list,
+)
+from mainspring.models.adapters.torch_runtime import nn, repeatable, torch
+from mainspring.models.adapters.torch_storing import check_columns, read_body, read_weights, to_files
+from mainspring.models.protocol import Rows
+
+Floats = npt.NDArray[np.float64]
+KIND = "tabular net"
+BODIES: Mapping[str, type[Any]] = {one.__name__: one for one in (Mlp, WideAndDeep, SharedBottom, Mmoe)}
+AT_ONCE = 8_192
+EXPLAINED_AT_ONCE = 512
+
+
+@dataclass(frozen=True, slots=True)
+class NetPredictor:
+    """A fitted net with what it learned of its columns and labels."""
+
+    columns: LearnedColumns
+    body: Body
+    vector: int
+    tasks: tuple[Task, ...]
+    net: Any
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns of its matrix, in order."""
+        return self.columns.names
+
+    @property
+    def outputs(self) -> int:
+        """One number a task, or one a class."""
+        return outputs_of(self.tasks)
+
+    def predict(self, x: Floats) -> Floats:
+        """Values, probabilities or quantiles of shape ``(n,)``, or ``(n, outputs)``."""
+        return predictions(self.tasks, self.raw(x))
+
+    def raw(self, x: Floats) -> Floats:
+        """Raw scores of shape ``(n, outputs)``: before the link, in the label's unit where there is none."""
+        with torch.inference_mode():
+            parts = [raw_scores(self.tasks, self.net(_tensor(self.columns, part))).numpy() for part in _chunks(x, AT_ONCE)]
+        return np.concatenate(parts)
+
+    def contributions(self, x: Floats) -> Floats:
+        """Integrated gradients of the raw scores, ``(n, d + 1)`` or ``(n, outputs, d + 1)``; the last is the base.
+
+        The base is the score of a row with every number at its training middle and every category unknown; a missing number's part
+        includes its indicator's. Computed in float64, so that a row's sum differs from its float32 raw score by rounding.
+        """
+        parts = [self._explained(part) for part in _chunks(x, EXPLAINED_AT_ONCE)]
+        whole = np.concatenate(parts)
+        return whole[:, 0, :] if self.outputs == 1 else whole
+
+    def to_artifacts(self) -> dict[str, bytes]:
+        """``net.safetensors`` and ``net.json``."""
+        shape = {"body": {"kind": type(self.body).__name__, **asdict(self.body)}, "vector": self.vector}  # type: ignore[call-overload]
+        return to_files(KIND, {**shape, "columns": self.columns.to_dict(), "tasks": tasks_to_list(self.tasks)}, self.net)
+
+    def _explained(self, x: Floats) -> Floats:
+        net = copy.deepcopy(self.net).double()
+        inputs, rest = net[0], net[1:]
+        with torch.no_grad():
+            row = torch.from_numpy(self.columns.apply(x))
+            z, baseline = inputs(row), inputs(torch.zeros_like(row[:1]))[0]
+            base = raw_scores(self.tasks, rest(baseline[None, :])).numpy()
+        shares = integrated_gradients(lambda at: raw_scores(self.tasks, rest(at)), z, baseline)
+        shares = shares @ inputs.owners(self.columns)
+        return np.concatenate([shares, np.broadcast_to(base[:, :, None], (*shares.shape[:2], 1))], axis=2)
+
+
+@dataclass(frozen=True, slots=True)
+class NetLearner:
+    """Fits a net of shape ``body`` to ``tasks``, one for each label column.
+
+    ``vector`` is the longest vector a category gets, ``numbers`` how numbers are scaled (see `NumberColumn`). With one thread, the same
+    call on the same machine gives the same bits.
+    """
+
+    body: Body = field(default_factory=Mlp)
+    tasks: tuple[Task, ...] = (Task("regression"),)
+    schedule: Schedule = field(default_factory=Schedule)
+    numbers: Scaling = "quantile"
+    vector: int = 16
+
+    def __post_init__(self) -> None:
+        if self.numbers not in get_args(Scaling):
+            raise DeclarationError(f"A net's scaling '{self.numbers}' is not known.{did_you_mean(self.numbers, get_args(Scaling))}")
+
+    def fit(
+        self, rows: Rows, *, names: Sequence[str], categorical: Sequence[str], held_out: Rows | None, seed: int, threads: int,
+        start: NetPredictor | None = None,
+    ) -> NetPredictor:  # fmt: skip
+        """Fit to rows, or go on from ``start`` with its scales, categories and weights (fine-tuning).
+
+        A label that is NaN counts for nothing in its task.
+
+        Raises:
+            TrainingError: rows, labels and names disagree, the loss is not finite, or ``start`` is a net of another shape.
+        """
+        with repeatable(seed, threads):
+            fresh = self.prepare(rows, names, categorical, start)
+            x, target = _tensor(fresh.columns, rows.x), _target(rows)
+            held = None if held_out is None else (_tensor(fresh.columns, held_out.x), _target(held_out))
+            descend(
+                fresh.net,
+                lambda batch: mean_loss(fresh.tasks, fresh.net(x[batch]), target[batch]),
+                len(rows),
+                self.schedule,
+                None if held is None else lambda: _loss_of(fresh, *held),
+            )
+        fresh.net.eval()
+        return fresh
+
+    def prepare(self, rows: Rows, names: Sequence[str], categorical: Sequence[str], start: NetPredictor | None = None) -> NetPredictor:
+        """The net before its first step, with what it learned of columns and labels; randomness comes from torch's generator."""
+        if start is not None:
+            return self._continued(start, names)
+        columns = LearnedColumns.fit(rows.x, names, categorical, self.numbers)
+        labels = targets(rows.y, rows.weight)
+        tasks = learn_tasks(self.tasks, labels[:, :-1], labels[:, -1])
+        return NetPredictor(columns, self.body, self.vector, tasks, build(self.body, columns, self.vector, tasks))
+
+    def load(self, artifacts: Mapping[str, bytes], names: Sequence[str]) -> NetPredictor:
+        """The net that `NetPredictor.to_artifacts` wrote.
+
+        Raises:
+            RegistryError: the files are no such net, were altered, or it was trained on other columns.
+        """
+        body = read_body(KIND, artifacts)
+        try:
+            columns, tasks = LearnedColumns.from_dict(body["columns"]), tasks_from_list(body["tasks"])
+            shape = _body_from_dict(body["body"])
+            check_columns(columns.names, tuple(names))
+            net = build(shape, columns, body["vector"], tasks)
+        except (KeyError, TypeError, ValueError) as error:
+            raise RegistryError(f"net.json: it does not describe a net of this version ({error}). Train it again.") from error
+        read_weights(net, artifacts)
+        return NetPredictor(columns, shape, body["vector"], tasks, net)
+
+    def _continued(self, start: NetPredictor, names: Sequence[str]) -> NetPredictor:
+        kinds = [(task.kind, task.level) for task in self.tasks]
+        if (
+            start.names != tuple(names)
+            or (start.body, start.vector) != (self.body, self.vector)
+            or kinds != [(t.kind, t.level) for t in start.tasks]
+        ):
+            raise TrainingError("A net cannot go on from one with other columns, shape or tasks. Fit it without 'start'.")
+        return NetPredictor(start.columns, start.body, start.vector, start.tasks, copy.deepcopy(start.net))
+
+
+def build(body: Body, columns: LearnedColumns, vector: int, tasks: tuple[Task, ...]) -> Any:
+    """The net as one row of layers, the inputs first."""
+    return nn.Sequential(*body.layers(columns, vector, tasks))
+
+
+def _tensor(columns: LearnedColumns, x: Floats) -> Any:
+    return torch.from_numpy(columns.apply(x).astype(np.float32))
+
+
+def _target(rows: Rows) -> Any:
+    return torch.from_numpy(targets(rows.y, rows.weight))
+
+
+def _loss_of(fitted: NetPredictor, x: Any, target: Any) -> float:
+    parts = [
+        (len(a), mean_loss(fitted.tasks, fitted.net(a), b).item()) for a, b in zip(x.split(AT_ONCE), target.split(AT_ONCE), strict=True)
+    ]
+    return float(sum(n * loss for n, loss in parts) / len(x))
+
+
+def _chunks(x: Floats, rows: int) -> list[Floats]:
+    return [x[start : start + rows] for start in range(0, max(len(x), 1), rows)]
+
+
+def _body_from_dict(body: Mapping[str, Any]) -> Any:
+    settings = {name: _tuples(value) for name, value in body.items() if name != "kind"}
+    return BODIES[body["kind"]](**settings)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(one) for one in value) if isinstance(value, list) else value

@@ -1,0 +1,1 @@
+"""Training on engines of others: several processes by PyTorch."""
