@@ -47,10 +47,10 @@ def postgres_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def s3() -> Iterator[tuple[str, Path]]:
-    """The endpoint of a server of the S3 protocol, and the folder whose folders are its buckets."""
-    with s3_server() as server:
-        yield server
+def s3() -> Iterator[str]:
+    """The endpoint of a server of the S3 protocol, with a bucket ``tests``."""
+    with s3_server() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,12 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from s3_server import BUCKET, alter
 
 ON = {
     "sqlite": "CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} BEGIN SELECT RAISE(ABORT, 'append only'); END",
@@ -20,12 +22,12 @@ OFF = {"sqlite": "DROP TRIGGER {table}_no_update", "postgres": "ALTER TABLE {tab
 
 @dataclass(frozen=True)
 class Place:
-    """``rows`` is a folder or the address of a schema, ``artifacts`` the folder that holds the artifacts."""
+    """``rows`` is a folder or the address of a schema, ``alter`` writes other bytes under the name of a blob, or removes it."""
 
     kind: str
     address: str
     rows: str
-    artifacts: Path
+    alter: Callable[[str, bytes | None], None]
 
     def execute(self, statement: str) -> None:
         """Run a statement past the registry."""
@@ -42,22 +44,26 @@ class Place:
         self.execute(statement)
         self.execute(ON[self.kind].format(table=table))
 
-    def blob(self, digest: str) -> Path:
-        """The file that holds a blob."""
-        (found,) = self.artifacts.rglob(digest)
-        return found
+
+def alter_file(folder: Path, digest: str, data: bytes | None) -> None:
+    """Write other bytes into the file of a blob, or with None remove it."""
+    (file,) = folder.rglob(digest)
+    if data is None:
+        file.unlink()
+    else:
+        file.write_bytes(data)
 
 
 def make_place(kind: str, folder: Path, ask: Callable[[str], Any]) -> Place:
     """A new and empty place: ``folder``, ``postgres`` or ``postgres-s3``; ``ask`` gives a fixture's value."""
     if kind == "folder":
-        return Place("sqlite", str(folder), str(folder), folder / "blobs")
+        return Place("sqlite", str(folder), str(folder), partial(alter_file, folder / "blobs"))
     name, url = f"r{abs(hash(str(folder)))}", ask("postgres_url")
     with psycopg.connect(url) as raw:
         raw.execute(f"CREATE SCHEMA {name}".encode())
     rows = f"{url}&options=-csearch_path%3D{name}"
     if kind == "postgres":
-        return Place("postgres", f"{rows}#{folder}", rows, folder)
-    endpoint, buckets = ask("s3")
-    (buckets / name).mkdir()
-    return Place("postgres", f"{rows}#s3://{name}/artifacts?endpoint={endpoint}", rows, buckets / name)
+        return Place("postgres", f"{rows}#{folder}", rows, partial(alter_file, folder))
+    endpoint = ask("s3")
+    address = f"{rows}#s3://{BUCKET}/{name}/artifacts?endpoint={endpoint}"
+    return Place("postgres", address, rows, lambda digest, data: alter(endpoint, f"{name}/artifacts/{digest}", data))

@@ -2,29 +2,33 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from registries import alter_file
+from s3_server import BUCKET, alter
 
 from mainspring.errors import StorageError
 from mainspring.storage.stores import open_blobs
 
+Alter = Callable[[str, bytes | None], None]
 NONE = hashlib.sha256(b"nothing").hexdigest()
 
 
 @pytest.fixture(params=["folder", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
-    """The address of a new store of blobs, and the folder under which it keeps them."""
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Alter]:
+    """The address of a new store of blobs, and what writes other bytes under the name of one."""
     if request.param == "folder":
-        return f"file:{tmp_path}", tmp_path
-    endpoint, buckets = request.getfixturevalue("s3")
-    bucket = buckets / f"b{abs(hash(str(tmp_path)))}"
-    bucket.mkdir()
-    return f"s3://{bucket.name}/some/prefix?endpoint={endpoint}&region=us-east-1", bucket
+        return f"file:{tmp_path}", partial(alter_file, tmp_path)
+    endpoint, prefix = request.getfixturevalue("s3"), f"b{abs(hash(str(tmp_path)))}"
+    address = f"s3://{BUCKET}/{prefix}?endpoint={endpoint}&region=us-east-1"
+    return address, lambda digest, data: alter(endpoint, f"{prefix}/{digest}", data)
 
 
 @pytest.mark.parametrize("data", [b"", b"a model", bytes(range(256)) * 20_000], ids=len)
-def test_what_is_put_is_got_and_named_by_its_hash(place: tuple[str, Path], data: bytes) -> None:
+def test_what_is_put_is_got_and_named_by_its_hash(place: tuple[str, Alter], data: bytes) -> None:
     blobs = open_blobs(place[0])
     digest = blobs.put(data)
     assert digest == hashlib.sha256(data).hexdigest()
@@ -33,12 +37,11 @@ def test_what_is_put_is_got_and_named_by_its_hash(place: tuple[str, Path], data:
     assert blobs.has(digest)
 
 
-def test_a_missing_altered_or_truncated_blob_is_refused_by_name_and_mended_by_the_next_put(place: tuple[str, Path]) -> None:
+def test_a_missing_altered_or_truncated_blob_is_refused_by_name_and_mended_by_the_next_put(place: tuple[str, Alter]) -> None:
     blobs = open_blobs(place[0])
     digest = blobs.put(b"a model")
-    (file,) = place[1].rglob(digest)
     for data in (b"a mode", b"A model", b""):
-        file.write_bytes(data)
+        place[1](digest, data)
         with pytest.raises(StorageError, match=f"{digest}.* was altered"):
             blobs.get(digest)
     blobs.put(b"a model")
@@ -48,7 +51,7 @@ def test_a_missing_altered_or_truncated_blob_is_refused_by_name_and_mended_by_th
     assert not blobs.has(NONE)
 
 
-def test_what_is_deleted_is_gone_and_can_be_put_again(place: tuple[str, Path]) -> None:
+def test_what_is_deleted_is_gone_and_can_be_put_again(place: tuple[str, Alter]) -> None:
     blobs = open_blobs(place[0])
     digest, other = blobs.put(b"one"), blobs.put(b"other")
     blobs.delete(digest)
@@ -61,7 +64,7 @@ def test_what_is_deleted_is_gone_and_can_be_put_again(place: tuple[str, Path]) -
 
 
 @pytest.mark.parametrize("digest", ["", "../../etc/passwd", "A" * 64, "a" * 63])
-def test_only_a_digest_is_looked_up(place: tuple[str, Path], digest: str) -> None:
+def test_only_a_digest_is_looked_up(place: tuple[str, Alter], digest: str) -> None:
     blobs = open_blobs(place[0])
     for act in (blobs.get, blobs.has, blobs.delete):
         with pytest.raises(StorageError, match="not a SHA-256"):
@@ -74,7 +77,7 @@ def _put_many(address: str) -> None:
         blobs.put(b"%d" % number * 1000)
 
 
-def test_writers_of_the_same_blobs_do_not_disturb_each_other(place: tuple[str, Path]) -> None:
+def test_writers_of_the_same_blobs_do_not_disturb_each_other(place: tuple[str, Alter]) -> None:
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=_put_many, args=(place[0],)) for _ in range(2)]
     for writer in writers:

@@ -16,7 +16,7 @@ _LOOK_SECONDS = 0.1
 _AFTER_FAILURE_SECONDS = 5.0
 _CONNECTING: dict[str, Any] = {"connect_timeout": 5, "tcp_user_timeout": 10_000, "application_name": "mainspring"}
 _ALONE = "SELECT pg_advisory_xact_lock(hashtext('mainspring registry ' || current_schema()))"
-_FOUND = "SELECT obj_description(to_regclass('decisions'), 'pg_class'), to_regclass('versions') IS NULL"
+_FOUND = "SELECT obj_description(to_regclass('decisions'), 'pg_class'), coalesce(to_regclass('versions'), to_regclass('decisions')) IS NULL"
 _NEWEST = "SELECT coalesce((SELECT max(seq) FROM versions), 0), coalesce((SELECT max(seq) FROM decisions), 0)"
 _TABLES = f"""
 CREATE TABLE versions (seq BIGINT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, number BIGINT NOT NULL, at BIGINT NOT NULL,
