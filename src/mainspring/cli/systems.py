@@ -11,6 +11,7 @@ from types import ModuleType
 
 from mainspring.errors import DeclarationError, StorageError, did_you_mean
 from mainspring.model_registry.registry import Registry
+from mainspring.model_registry.registry import open_registry as opened
 from mainspring.spec import System
 from mainspring.storage.workspace import Workspace
 
@@ -45,10 +46,10 @@ def newest_workspace(name: str) -> Path:
     Raises:
         StorageError: there is none.
     """
-    found = [path for path in WORK.glob(f"{name}*") if (path / "registry").is_dir()]
+    found = [path for path in WORK.glob(f"{name}*") if Workspace(path).has_registry]
     if not found:
         raise StorageError(f"There is no run of '{name}' under {WORK}/. Run it: mainspring run {name}")
-    return max(found, key=lambda path: (path / "registry").stat().st_mtime)
+    return max(found, key=_begun)
 
 
 @contextmanager
@@ -58,20 +59,25 @@ def open_registry(workspace: Path) -> Iterator[Registry]:
     Raises:
         StorageError: the folder holds no registry.
     """
-    path = Workspace(workspace).registry
-    if not path.is_dir():
+    space = Workspace(workspace)
+    if not space.has_registry:
         raise StorageError(f"{workspace} is not a workspace: it holds no registry. Name the folder of a run with --workspace.")
-    registry = Registry(path)
+    registry = opened(space.registry_url)
     try:
         yield registry
     finally:
         registry.close()
 
 
+def _begun(path: Path) -> float:
+    folder = Workspace(path).registry
+    return (folder if folder.is_dir() else path).stat().st_mtime
+
+
 def _free(path: Path, system: System, recording: str) -> bool:
     from mainspring.loop.run import started
 
-    if not (path / "registry").is_dir():
+    if not Workspace(path).has_registry:
         return True
     with open_registry(path) as registry:
         decisions = registry.decisions(system.name)

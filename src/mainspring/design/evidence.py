@@ -27,7 +27,7 @@ from mainspring.loop.observe import Observer, Watch
 from mainspring.loop.run import HTTP_LATENCIES
 from mainspring.metrics.intervals import quantile_interval, ratio_interval, wilson
 from mainspring.model_registry.deployment import Decision
-from mainspring.model_registry.registry import Registry
+from mainspring.model_registry.registry import Registry, open_registry
 from mainspring.monitoring.labels import match
 from mainspring.schema import EVENT_TIME
 from mainspring.serving.versions import load_system
@@ -84,9 +84,9 @@ def build_report(workspace: Workspace, declared: System | None = None) -> tuple[
     Raises:
         StorageError: the folder holds no run, or one that has answered nothing yet.
     """
-    if not workspace.registry.is_dir():
+    if not workspace.has_registry:
         raise StorageError(f"{workspace.path} holds no run. Run one: mainspring run SYSTEM --workspace {workspace.path}")
-    registry = Registry(workspace.registry)
+    registry = open_registry(workspace.registry_url)
     try:
         evidence = _collect(workspace, registry, declared)
         return evidence.system, _report(evidence)

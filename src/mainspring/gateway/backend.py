@@ -13,7 +13,7 @@ from mainspring.feature_store.online import OnlineStore
 from mainspring.feature_store.stream import Stream
 from mainspring.gateway.split import assign
 from mainspring.ingestion import Ingestor, Quarantine
-from mainspring.model_registry.registry import Registry
+from mainspring.model_registry.registry import open_registry
 from mainspring.serving.answer import Answer
 from mainspring.serving.features import feature_schema
 from mainspring.serving.service import PredictionService
@@ -66,7 +66,7 @@ def opened(workspace: Workspace, *, stream: bool) -> Iterator[Backend]:
     Raises:
         RegistryError: the workspace declares no system.
     """
-    registry = Registry(workspace.registry)
+    registry = open_registry(workspace.registry_url)
     system = load_system(registry)
     log = open_log(workspace.events_url)
     store = open_key_value(workspace.online_url, read_timeout_us=system.policy.feature_deadline_us)

@@ -26,7 +26,7 @@ from mainspring.errors import DeclarationError, StorageError, did_you_mean
 from mainspring.feature_store.online import OnlineStore
 from mainspring.ingestion.quarantine import Quarantine, Quarantined
 from mainspring.loop.receipt import Begun, Place, Receipt, begin, finish
-from mainspring.model_registry.registry import Registry
+from mainspring.model_registry.registry import open_registry
 from mainspring.schema import EVENT_TIME, Type
 from mainspring.spec import System
 from mainspring.storage.frames import Chosen
@@ -219,17 +219,19 @@ class Eraser:
 
     def _models(self, begun: Begun, key: Key) -> tuple[dict[str, Any], ...]:
         """The models whose training sets reach over an erased event, and whether they hold the value itself as a category."""
-        if begun.span is None or not self.space.registry.is_dir():
+        if begun.span is None or not self.space.has_registry:
             return ()
-        registry = Registry(self.space.registry)
+        registry = open_registry(self.space.registry_url)
         try:
             datasets = {one.id: one for one in registry.versions("dataset", self.system.name)}
             found = []
+            pruned = registry.pruned(self.system.name)
             for model in registry.versions("model", self.system.name):
                 dataset = datasets.get(model.manifest["dataset"])
                 if dataset is None or not _reaches(dataset.manifest, begun.span):
                     continue
-                artifacts = [registry.artifact(model, name) for name in model.artifacts if name != "system.json"]
+                kept = [] if model.id in pruned else [name for name in model.artifacts if name != "system.json"]
+                artifacts = [registry.artifact(model, name) for name in kept]
                 holds = isinstance(key.value, str) and any(f'"{key.text}"'.encode() in artifact for artifact in artifacts)
                 found.append({"model": model.id, "dataset": dataset.id, "dataset_hash": dataset.manifest["hash"], "holds_value": holds})
             return tuple(found)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from mainspring.errors import RegistryError
 from mainspring.evaluation.baselines import Rows, Truth, predict_baselines
 from mainspring.evaluation.gate import Candidate, GateResult, judge
-from mainspring.model_registry.registry import Registry, Version
+from mainspring.model_registry import Registry, Version
 from mainspring.serving.versions import load
 from mainspring.spec import System
 from mainspring.training.dataset import Dataset, DatasetBuilder

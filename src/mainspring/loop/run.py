@@ -29,7 +29,7 @@ from mainspring.loop.rollout import look, next_share
 from mainspring.loop.server_process import ServerProcess
 from mainspring.loop.triggers import RETRAIN, described, due
 from mainspring.model_registry.deployment import Decision
-from mainspring.model_registry.registry import Registry
+from mainspring.model_registry.registry import Registry, open_registry
 from mainspring.monitoring.reading import Reading
 from mainspring.spec import System
 from mainspring.spec.versions import feature_versions
@@ -74,7 +74,7 @@ class Run:
     def __post_init__(self) -> None:
         self.workspace.path.mkdir(parents=True, exist_ok=True)
         self.workspace.report.mkdir(exist_ok=True)
-        self.registry = Registry(self.workspace.registry)
+        self.registry = open_registry(self.workspace.registry_url)
         self.log = open_log(self.workspace.events_url)
         self._store = open_key_value(self.workspace.online_url)
         self.online = OnlineStore(self.system, self._store)

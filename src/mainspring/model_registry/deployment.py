@@ -66,8 +66,8 @@ def step(deployment: Deployment, decision: Decision) -> Deployment:
 
     ``shadow`` makes a version the challenger (in place of another), ``canary`` gives the challenger ``evidence['share']`` of
     the traffic, ``promote`` makes it (or the first version ever) the champion, ``roll_back`` drops the challenger, or, where
-    there is none, puts the previous champion back. A ``roll_back`` may name the version that it drops, and is then refused
-    when that is no longer the one.
+    there is none, puts the previous champion back, or with ``evidence['to']`` that version, whatever else is live. A ``roll_back``
+    may name the version that it drops, and is then refused when that is no longer the one.
 
     Raises:
         RegistryError: the move is impossible from here.
@@ -106,6 +106,11 @@ def _roll_back(deployment: Deployment, decision: Decision) -> Deployment:
     dropped = deployment.challenger or deployment.champion
     if decision.version and decision.version != dropped:
         raise _impossible(decision, f"it would drop {dropped}. Look at the deployment again and name that, or none")
+    to = decision.evidence.get("to")
+    if to is not None:
+        if to == dropped or dropped is None:
+            raise _impossible(decision, f"it would put {to} in place of {dropped}. Name another version")
+        return Deployment(champion=to, stage="steady")
     if deployment.challenger is not None:
         return replace(deployment, challenger=None, stage="steady", share=0.0)
     if deployment.previous is None:

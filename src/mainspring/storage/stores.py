@@ -1,4 +1,4 @@
-"""Which store, and which log, an address names."""
+"""Which store, which log and which blobs an address names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
-from mainspring.errors import StorageError
+from mainspring.errors import StorageError, did_you_mean
+from mainspring.storage.blobs import Blobs, FolderBlobs
 from mainspring.storage.key_value import KeyValue
 from mainspring.storage.log import Log
 from mainspring.storage.sharded import ShardedKeyValue, check_unsharded
@@ -57,6 +58,25 @@ def open_log(url: str) -> Log:
     from mainspring.storage.event_log import EventLog
 
     return EventLog(Path(url.removeprefix("file:")))
+
+
+def open_blobs(url: str) -> Blobs:
+    """The blobs in a folder, which may have ``file:`` before it, or at ``s3://BUCKET/PREFIX?endpoint=http://HOST:PORT&region=REGION``.
+
+    Raises:
+        StorageError: another scheme or setting, or no bucket.
+    """
+    parts = urlsplit(url)
+    if parts.scheme in ("", "file"):
+        return FolderBlobs(Path(url.removeprefix("file:")))
+    if parts.scheme != "s3" or not parts.netloc:
+        raise StorageError(f"Blob store {url!r}: the address is none of blobs. Use a folder or s3://BUCKET/PREFIX.")
+    from mainspring.storage.adapters.s3 import S3Blobs
+
+    settings = dict(parse_qsl(parts.query))
+    for name in settings.keys() - {"endpoint", "region"}:
+        raise StorageError(f"Blob store {url!r}: there is no setting '{name}'.{did_you_mean(name, ('endpoint', 'region'))}")
+    return S3Blobs(parts.netloc, parts.path.strip("/"), **settings)
 
 
 def split_shards(url: str) -> tuple[str, int]:

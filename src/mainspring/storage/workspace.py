@@ -10,6 +10,7 @@ from mainspring.storage.stores import split_shards
 
 _ONLINE_URL = "online.url"
 _EVENTS_URL = "events.url"
+_REGISTRY_URL = "registry.url"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,22 @@ class Workspace:
     def registry(self) -> Path:
         """The registry of versions and decisions, with its artifacts."""
         return self.path / "registry"
+
+    @property
+    def registry_url(self) -> str:
+        """The address of the registry: `registry`, or what `keep_registry_at` has kept."""
+        kept = self.path / _REGISTRY_URL
+        return kept.read_text().strip() if kept.exists() else f"file:{self.registry}"
+
+    def keep_registry_at(self, url: str) -> None:
+        """Keep the registry at another address."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / _REGISTRY_URL).write_text(url)
+
+    @property
+    def has_registry(self) -> bool:
+        """Whether a run has begun here."""
+        return self.registry.is_dir() or (self.path / _REGISTRY_URL).exists()
 
     @property
     def quarantine(self) -> Path:

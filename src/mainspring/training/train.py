@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from mainspring.columns import Array
 from mainspring.errors import TrainingError
-from mainspring.model_registry.registry import Registry, Version
+from mainspring.model_registry import ModelManifest, Registry, Version
+from mainspring.model_registry.manifest import environment
 from mainspring.models.baselines import GroupMedians, LinearLine
 from mainspring.models.tabular import TabularModel
 from mainspring.spec import GroupMedian, LinearRule, System
@@ -21,6 +22,8 @@ from mainspring.training.dataset import Dataset
 from mainspring.training.fitting import Examples, fit_model
 
 MIN_ROWS = 200
+TIMED_ROWS = 200
+CARD = "card.md"
 FittedBaseline = LinearLine | GroupMedians
 
 
@@ -80,28 +83,68 @@ def fit_baselines(system: System, dataset: Dataset) -> dict[str, FittedBaseline]
 
 
 def register(
-    system: System, registry: Registry, trained: Trained, *, at: int, metrics: Mapping[str, Any], code: str, note: str = ""
+    system: System,
+    registry: Registry,
+    trained: Trained,
+    *,
+    at: int,
+    metrics: Mapping[str, Any],
+    code: str,
+    note: str = "",
+    licence: str = "",
+    card: str = "",
 ) -> Version:
-    """Record the data set and the model with all that serving needs; returns the model's version."""
+    """Record the data set and the model with all that serving needs and all that is known of it; returns the model's version.
+
+    ``licence`` is an SPDX expression, ``card`` the model's card in Markdown.
+    """
     manifest = trained.dataset.manifest
     dataset = registry.register("dataset", system.name, {**manifest, "hash": trained.dataset.hash}, at=at)
     artifacts = {
         **trained.model.to_artifacts(),
         "baselines.json": json.dumps({name: fitted.to_dict() for name, fitted in trained.baselines.items()}, sort_keys=True).encode(),
         "system.json": system.to_json().encode(),
+        **({CARD: card.encode()} if card else {}),
     }
-    body = {
-        "system": system.hash,
-        "features": system.feature_hashes,
-        "dataset": dataset.id,
-        "parameters": {"model": type(system.model).__name__, **asdict(system.model)},
-        "metrics": dict(metrics),
-        "seconds": round(trained.seconds, 3),
-        "code": code,
-        "note": note,
-        "bytes": sum(map(len, artifacts.values())),
-    }
-    return registry.register("model", system.name, body, artifacts, at=at)
+    body = ModelManifest(
+        system=system.hash,
+        features=system.feature_hashes,
+        schema=schema(system),
+        dataset=dataset.id,
+        parameters={"model": type(system.model).__name__, **asdict(system.model)},
+        metrics=dict(metrics),
+        seed=system.model.seed,
+        seconds=round(trained.seconds, 3),
+        bytes=sum(map(len, artifacts.values())),
+        latency=latency(trained.model, trained.holdout),
+        code=code,
+        environment=environment(),
+        card=CARD if card else "",
+        licence=licence,
+        note=note,
+    )
+    return registry.register("model", system.name, body.to_dict(), artifacts, at=at)
+
+
+def schema(system: System) -> dict[str, dict[str, str]]:
+    """The type of each column of the request, ``?`` after it where null is allowed, and of the label."""
+    label = system.label
+    request = {field.name: f"{field.type}{'?' if field.nullable else ''}" for field in system.request.columns.fields}
+    return {"request": request, "label": {label.column: str(label.source.columns[label.column].type)}}
+
+
+def latency(model: TabularModel, rows: Dataset) -> dict[str, float]:
+    """Median and 99th percentile of the time to predict one row, in microseconds, over up to 200 ``rows``, on this machine."""
+    columns = [rows.columns[name][:TIMED_ROWS].tolist() for name in model.encoder.names]
+    times = [_timed(model, values) for values in zip(*columns, strict=True)]
+    return {name: round(float(np.percentile(times, q)), 1) for name, q in (("p50", 50), ("p99", 99))} if times else {}
+
+
+def _timed(model: TabularModel, values: tuple[Any, ...]) -> float:
+    row = [None if value != value else value for value in values]
+    started = time.perf_counter_ns()
+    model.predict_row(row)
+    return (time.perf_counter_ns() - started) / 1_000
 
 
 def load_baselines(system: System, registry: Registry, version: Version) -> dict[str, FittedBaseline]:
