@@ -60,6 +60,7 @@ def test_aliases_are_moved_listed_and_taken_away(ask: Ask) -> None:
     assert json.loads(ask("models", "alias", "delivery", "--json")) == {"last-good": "model:delivery:1"}
     assert json.loads(ask("models", "show", "delivery", "last-good", "--json"))["id"] == "model:delivery:1"
     assert "last-good: calm" in ask("models", "history", "delivery")
+    assert json.loads(ask("models", "history", "delivery", "--json").splitlines()[0])["manifest"]["hash"]
     assert "last-good" in ask("models", "list", "delivery")
     ask("models", "alias", "delivery", "last-good", "--remove")
     assert json.loads(ask("models", "alias", "delivery", "--json")) == {}

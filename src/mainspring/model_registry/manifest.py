@@ -55,7 +55,7 @@ class ModelManifest:
             RegistryError: a field has another type.
         """
         try:
-            return msgspec.convert(version.manifest, cls)
+            return msgspec.convert(dict(version.manifest), cls)
         except msgspec.ValidationError as error:
             raise RegistryError(f"Version '{version.id}': its manifest is none of a model ({error}). Register it by training.") from error
 
