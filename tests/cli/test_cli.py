@@ -41,7 +41,7 @@ def test_every_verb_has_help_with_an_example(verb: str) -> None:
         (["run", "eta", "--until", "someday"], 2, "ISO 8601"),
         (["run", "eta", "--until", "2013-10-01"], 3, "the replay begins at 2013-11-01T04:00:00Z. Give a later end"),
         (["run", "eta", "--since", "2013-12-01"], 3, "the replay begins at 2013-11-01T04:00:00Z. Give an earlier start"),
-        (["models", "eta"], 4, "mainspring run eta"),
+        (["models", "list", "eta"], 4, "mainspring run eta"),
         (["verify", "eta", "--workspace", "nowhere"], 4, "holds no run"),
         (["serve", "eta"], 4, "mainspring run eta"),
         (["draw", "nothing"], 2, "no system 'nothing'"),
@@ -77,10 +77,8 @@ def test_a_run_takes_the_first_workspace_that_is_new_or_an_interrupted_run_of_it
     assert free_workspace(system, "flights") == WORK / "eta-4"
 
 
-def test_models_and_rollout_read_the_registry(here: Path) -> None:
+def test_rollout_shows_decisions_and_what_was_live(here: Path) -> None:
     build(here / WORK / "delivery", versions=2)
-    rows = json.loads(CliRunner().invoke(main, ["models", "delivery", "--json"]).output)
-    assert [row["state"] for row in rows] == ["previous", "champion"]
     history = CliRunner().invoke(main, ["rollout", "delivery"]).output
     assert history.count("promote") == 2
     state = json.loads(CliRunner().invoke(main, ["rollout", "delivery", "--at", "2025-01-01T00:00:00Z", "--json"]).output)

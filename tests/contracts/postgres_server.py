@@ -39,7 +39,7 @@ def postgres_server(*, durable: bool = False) -> Iterator[str]:
         _wait(program / "bin" / "pg_isready", folder)
         yield f"postgresql:///postgres?host={folder}&user=postgres"
     finally:
-        server.send_signal(signal.SIGINT)  # which does not wait for clients
+        server.send_signal(signal.SIGQUIT)  # which waits neither for clients nor for the disk
         server.wait(20)
         shutil.rmtree(folder, ignore_errors=True)
 

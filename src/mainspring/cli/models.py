@@ -134,7 +134,8 @@ def history(system: str, workspace: Path | None, as_json: bool) -> None:
         found = registry.history(system)
     for one in found:
         line = f"{format_instant(one.at)}  {'registered':<16} {one.id}" if isinstance(one, Version) else decision_line(one)
-        click.echo(json.dumps(asdict(one)) if as_json else line)
+        told = asdict(one) | ({"manifest": dict(one.manifest)} if isinstance(one, Version) else {})
+        click.echo(json.dumps(told) if as_json else line)
 
 
 @models.command()

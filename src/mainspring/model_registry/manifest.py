@@ -7,6 +7,7 @@ import platform
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -54,13 +55,14 @@ class ModelManifest:
             RegistryError: a field has another type.
         """
         try:
-            return msgspec.convert(version.manifest, cls)
+            return msgspec.convert(dict(version.manifest), cls)
         except msgspec.ValidationError as error:
             raise RegistryError(f"Version '{version.id}': its manifest is none of a model ({error}). Register it by training.") from error
 
 
-def environment() -> dict[str, str]:
-    """Python, this package and those of its dependencies and extras that are installed, with their versions."""
+@cache
+def environment() -> Mapping[str, str]:
+    """Python, this package and those of its dependencies and extras that are installed, with their versions; looked up once."""
     found = {"python": platform.python_version(), "mainspring": importlib.metadata.version("mainspring")}
     for requirement in importlib.metadata.requires("mainspring") or []:
         name = re.split(r"[\s<>=!~;\[]", requirement, maxsplit=1)[0]

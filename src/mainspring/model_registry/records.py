@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,10 +35,43 @@ class Version:
     signature: str = ""
 
 
+class Json(Mapping[str, Any]):
+    """A JSON object that is decoded when it is first looked into: a list of a thousand versions seldom looks into all."""
+
+    __slots__ = ("_text", "_value")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._value: dict[str, Any] | None = None
+
+    def __getitem__(self, key: str) -> Any:
+        return self._decoded()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._decoded())
+
+    def __len__(self) -> int:
+        return len(self._decoded())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mapping) and self._decoded() == dict(other)
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return repr(self._decoded())
+
+    def _decoded(self) -> dict[str, Any]:
+        if self._value is None:
+            self._value = _decode(self._text)
+        return self._value
+
+
 def version_of(row: Row) -> Version:
     """The version of a row ``kind, name, number, at, manifest, artifacts, signature``."""
     kind, name, number, at, manifest, artifacts, signature = row
-    return Version(f"{kind}:{name}:{number}", kind, name, number, at, _decode(manifest), _decode(artifacts), signature)
+    return Version(f"{kind}:{name}:{number}", kind, name, number, at, Json(manifest), _decode(artifacts), signature)
 
 
 def decision_of(row: Row) -> Decision:

@@ -14,7 +14,7 @@ Verify = Callable[[bytes, bytes], bool]
 
 def message(version: Version) -> bytes:
     """The signed bytes: kind, name, number, instant, manifest, and the SHA-256 of every artifact, as canonical JSON."""
-    said = ["mainspring version", version.kind, version.name, version.number, version.at, version.manifest, version.artifacts]
+    said = ["mainspring version", version.kind, version.name, version.number, version.at, dict(version.manifest), version.artifacts]
     return json.dumps(said, sort_keys=True).encode()
 
 
