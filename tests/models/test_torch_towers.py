@@ -90,6 +90,7 @@ def test_the_same_fit_gives_the_same_bits(towers: TwoTowerPredictor) -> None:
 
 def test_contributions_add_up_to_the_score(towers: TwoTowerPredictor) -> None:
     x = pairs(100, 3).x
+    assert [towers.predict_row(row)[0] for row in x] == towers.predict(x).tolist()
     parts = towers.contributions(x)
     assert parts.shape == (100, 4)
     assert np.abs(parts.sum(axis=1) - towers.predict(x)).max() < 1e-3
@@ -138,14 +139,11 @@ def test_on_real_ratings_recall_beats_popularity(data_folder: Path) -> None:
         hits = np.take_along_axis(wanted[asked], first, axis=1).sum(1)
         return float(np.mean(hits / np.minimum(10, wanted[asked].sum(1))))
 
-    learner = TwoTowerLearner(
-        ("user",), ("film",), "film", dim=64, temperature=0.2, schedule=Schedule(epochs=30, batch=1_024, learning_rate=5e-3, patience=4)
-    )
-    settings: dict[str, Any] = {"names": ["user", "film"], "categorical": ["user", "film"], "threads": 2}
+    schedule = Schedule(epochs=10, batch=512, learning_rate=5e-3, patience=3)
+    learner = TwoTowerLearner(("user",), ("film",), "film", dim=32, temperature=0.2, schedule=schedule)
+    settings: dict[str, Any] = {"names": ["user", "film"], "categorical": ["user", "film"], "threads": 1}
     ones = np.ones(len(x))
-    towers = [
-        learner.fit(Rows(x[:held], ones[:held]), held_out=Rows(x[held:cut], ones[held:cut]), seed=seed, **settings) for seed in range(3)
-    ]
-    reached = [recall(one.users(asked[:, None].astype(float)) @ one.items(np.arange(films)[:, None].astype(float)).T) for one in towers]
-    print(f"users {len(asked)} recall@10 towers {reached} popularity {recall(np.broadcast_to(popular, (len(asked), films)))}")
-    assert min(reached) > recall(np.broadcast_to(popular, (len(asked), films)))
+    towers = learner.fit(Rows(x[:held], ones[:held]), held_out=Rows(x[held:cut], ones[held:cut]), seed=0, **settings)
+    reached = recall(towers.users(asked[:, None].astype(float)) @ towers.items(np.arange(films)[:, None].astype(float)).T)
+    by_popularity = recall(np.broadcast_to(popular, (len(asked), films)))
+    assert reached > by_popularity, f"{len(asked)} users: towers {reached:.4f}, popularity {by_popularity:.4f}"
