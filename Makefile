@@ -18,7 +18,7 @@ demo: $(STAMP)-demo  ## the whole loop on real flights, with a report at the end
 	$(BIN)/mainspring run eta
 
 test: $(STAMP)-dev  ## every test but the long ones
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not long"
+	$(BIN)/python -m pytest -n 2 -m "not long"
 
 test-long: $(STAMP)-long  ## the long suites; those of Spark need Java 17 or newer
 	$(BIN)/python -m pytest -m long

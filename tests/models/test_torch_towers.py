@@ -143,7 +143,7 @@ def test_on_real_ratings_recall_beats_popularity(data_folder: Path) -> None:
         return float(np.mean(hits / np.minimum(10, wanted[asked].sum(1))))
 
     schedule = Schedule(epochs=10, batch=512, learning_rate=5e-3, patience=3)
-    learner = TwoTowerLearner(("user",), ("film",), "film", dim=32, temperature=0.2, schedule=schedule)
+    learner = TwoTowerLearner(("user",), ("film",), "film", dim=32, schedule=schedule)
     settings: dict[str, Any] = {"names": ["user", "film"], "categorical": ["user", "film"], "threads": 1}
     ones = np.ones(len(x))
     towers = learner.fit(

@@ -27,7 +27,6 @@ from mainspring.training.adapters.distributed_modes import spread
 from mainspring.training.adapters.distributed_nets import fit_on_processes
 from mainspring.training.adapters.distributed_worker import train
 
-pytestmark = pytest.mark.xdist_group("processes")
 LAST = SCHEDULE.epochs * 10
 
 
