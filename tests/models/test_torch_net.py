@@ -74,6 +74,15 @@ def test_a_net_learns_numbers_gaps_and_categories(fitted: NetPredictor) -> None:
     assert fitted.predict(gap)[0] == pytest.approx(fitted.predict(middle)[0] - 6.0, abs=1.0)
 
 
+def test_a_row_has_the_same_bits_alone_and_among_others(fitted: NetPredictor) -> None:
+    x, _ = matrix(1_000, 9)
+    together = fitted.predict(x)
+    assert [fitted.predict_row(row)[0] for row in x] == together.tolist()
+    assert fitted.predict(x[37:512]).tolist() == together[37:512].tolist()
+    assert fitted.predict(x[:0]).shape == (0,)
+    assert fitted.importance() == {}
+
+
 def test_crosses_give_the_wide_part_what_pairs_of_categories_say() -> None:
     linear = WideAndDeep(hidden=())
     crossed = replace(linear, crosses=(("kind", "place"),))

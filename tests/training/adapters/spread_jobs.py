@@ -70,7 +70,7 @@ def beginning() -> NetPredictor:
 
 
 def job(folder: Path, parallel: str, **changes: Any) -> Job:
-    settings: dict[str, Any] = {"schedule": SCHEDULE, "precision": "float64", "checkpoint_every": 4, "microbatches": 4}
+    settings: dict[str, Any] = {"schedule": SCHEDULE, "precision": "float64", "checkpoint_every": 8, "microbatches": 4}
     return Job("spread_jobs:work", {"folder": str(folder)}, str(folder), parallel, **{**settings, **changes})  # type: ignore[arg-type]
 
 

@@ -26,7 +26,7 @@ from mainspring.models.adapters.torch_objectives import (
     tasks_from_list,
     tasks_to_list,
 )
-from mainspring.models.adapters.torch_runtime import nn, repeatable, torch
+from mainspring.models.adapters.torch_runtime import in_blocks, nn, repeatable, torch
 from mainspring.models.adapters.torch_storing import check_columns, read_body, read_weights, to_files
 from mainspring.models.protocol import Rows
 
@@ -63,9 +63,15 @@ class NetPredictor:
 
     def raw(self, x: Floats) -> Floats:
         """Raw scores of shape ``(n, outputs)``: before the link, in the label's unit where there is none."""
-        with torch.inference_mode():
-            parts = [raw_scores(self.tasks, self.net(_tensor(self.columns, part))).numpy() for part in _chunks(x, AT_ONCE)]
-        return np.concatenate(parts)
+        return np.asarray(raw_scores(self.tasks, in_blocks(self.net, _tensor(self.columns, x))).numpy(), dtype=np.float64)
+
+    def predict_row(self, x: Floats) -> Floats:
+        """What `predict` gives for one row of shape ``(d,)``, to the bit: shape ``(outputs,)``."""
+        return self.predict(x[None, :]).reshape(-1)
+
+    def importance(self) -> dict[str, float]:
+        """Empty: a net has no measure of its own."""
+        return {}
 
     def contributions(self, x: Floats) -> Floats:
         """Integrated gradients of the raw scores, ``(n, d + 1)`` or ``(n, outputs, d + 1)``; the last is the base.

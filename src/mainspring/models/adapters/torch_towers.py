@@ -16,14 +16,13 @@ from mainspring.models.adapters.torch_bodies import hidden_layers
 from mainspring.models.adapters.torch_columns import LearnedColumns, Scaling
 from mainspring.models.adapters.torch_fitting import Schedule, descend
 from mainspring.models.adapters.torch_inputs import Inputs
-from mainspring.models.adapters.torch_runtime import functional, nn, repeatable, torch
+from mainspring.models.adapters.torch_runtime import functional, in_blocks, nn, repeatable, torch
 from mainspring.models.adapters.torch_storing import check_columns, read_body, read_weights, to_files
 from mainspring.models.protocol import Rows
 
 Floats = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float32]
 KIND = "two towers"
-AT_ONCE = 8_192
 EXPLAINED_AT_ONCE = 512
 
 
@@ -45,8 +44,16 @@ class TwoTowerPredictor:
     def predict(self, x: Floats) -> Floats:
         """Scores of pairs, shape ``(n,)``: the cosine of user and item over the temperature; they rank, they are no probabilities."""
         users, items = self.users(x[:, self._places(self.user)]), self.items(x[:, self._places(self.item)])
-        cosines: Floats = np.einsum("nd,nd->n", users, items, dtype=np.float64)
+        cosines: Floats = (users.astype(np.float64) * items).sum(axis=1)
         return cosines / float(self.shape["temperature"])
+
+    def predict_row(self, x: Floats) -> Floats:
+        """What `predict` gives for one row of shape ``(d,)``, to the bit: shape ``(1,)``."""
+        return self.predict(x[None, :])
+
+    def importance(self) -> dict[str, float]:
+        """Empty: towers have no measure of their own."""
+        return {}
 
     def users(self, x: Floats) -> Vectors:
         """Vectors of length 1, shape ``(n, dim)``, for the user tower's columns in the order of ``user.names``."""
@@ -201,8 +208,7 @@ def _tower(shape: Mapping[str, Any], columns: LearnedColumns) -> Any:
 
 def _vectors(tower: Any, columns: LearnedColumns, x: Floats) -> Vectors:
     rows = torch.from_numpy(columns.apply(x).astype(np.float32))
-    with torch.inference_mode():
-        return np.concatenate([_unit(tower(part)).numpy() for part in rows.split(AT_ONCE)])
+    return np.asarray(in_blocks(lambda block: _unit(tower(block)), rows).numpy(), dtype=np.float32)
 
 
 def _unit(vectors: Any) -> Any:

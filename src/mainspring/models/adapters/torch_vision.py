@@ -22,7 +22,7 @@ from mainspring.models.adapters.torch_objectives import (
     tasks_from_list,
     tasks_to_list,
 )
-from mainspring.models.adapters.torch_runtime import nn, repeatable, torch
+from mainspring.models.adapters.torch_runtime import in_blocks, nn, repeatable, torch
 from mainspring.models.adapters.torch_storing import read_body, read_weights, to_files
 
 Floats = npt.NDArray[np.float64]
@@ -77,9 +77,7 @@ class ImagePredictor:
             DataError: the images have another shape or dtype than those of training.
         """
         rows = _images(images, self.size)
-        with torch.inference_mode():
-            raw = [raw_scores((self.task,), self.net(part)).numpy() for part in rows.split(AT_ONCE)]
-        return predictions((self.task,), np.concatenate(raw))
+        return predictions((self.task,), raw_scores((self.task,), in_blocks(self.net, rows)).numpy())
 
     def to_artifacts(self) -> dict[str, bytes]:
         """``net.safetensors`` and ``net.json``."""
