@@ -107,11 +107,7 @@ def register(
     """Record the data set and the model with all that serving needs; returns the model's version."""
     manifest = trained.dataset.manifest
     dataset = registry.register("dataset", system.name, {**manifest, "hash": trained.dataset.hash}, at=at)
-    artifacts = {
-        **trained.model.to_artifacts(),
-        "baselines.json": json.dumps({name: fitted.to_dict() for name, fitted in trained.baselines.items()}, sort_keys=True).encode(),
-        "system.json": system.to_json().encode(),
-    }
+    artifacts = to_artifacts(system, trained)
     body = {
         "system": system.hash,
         "features": system.feature_hashes,
@@ -124,6 +120,15 @@ def register(
         "bytes": sum(map(len, artifacts.values())),
     }
     return registry.register("model", system.name, body, artifacts, at=at)
+
+
+def to_artifacts(system: System, trained: Trained) -> dict[str, bytes]:
+    """All that serving needs of a training, as files: model, baselines, declaration."""
+    return {
+        **trained.model.to_artifacts(),
+        "baselines.json": json.dumps({name: fitted.to_dict() for name, fitted in trained.baselines.items()}, sort_keys=True).encode(),
+        "system.json": system.to_json().encode(),
+    }
 
 
 def load_baselines(system: System, registry: Registry, version: Version) -> dict[str, FittedBaseline]:
