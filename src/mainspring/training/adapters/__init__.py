@@ -1,0 +1,1 @@
+"""Engines of training and tuning, imported when they are used."""
