@@ -116,7 +116,7 @@ def test_a_trial_that_fails_counts_and_says_why(tmp_path: Path) -> None:
     found = tune(Search(SPACE, sampler="random", trials=12), failing, tmp_path / "some")
     assert {trial.error for trial in found.trials} == {"", "ZeroDivisionError: no kind", "its value is nan"}
     assert found.best.settings["kind"] == 3
-    with pytest.raises(TrainingError, match="none of 3 trials finished. ZeroDivisionError: no kind"):
+    with pytest.raises(TrainingError, match=r"none of 3 trials finished\. ZeroDivisionError: no kind"):
         tune(Search({**SPACE, "kind": Choice([None])}, trials=3), failing, tmp_path / "none")
 
 

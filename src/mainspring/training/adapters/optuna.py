@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,8 @@ class Study:
         journal = self._optuna.storages.journal
         with locked(folder / "ask"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            storage = self._optuna.storages.JournalStorage(journal.JournalFileBackend(str(folder / "journal.log")))
+            lock = _KernelLock(folder / "journal.lock")
+            storage = self._optuna.storages.JournalStorage(journal.JournalFileBackend(str(folder / "journal.log"), lock_obj=lock))
             self._study = self._optuna.create_study(
                 study_name=f"search-{search.seed}", storage=storage, load_if_exists=True, direction=search.goal, pruner=self._pruner()
             )
@@ -173,6 +175,20 @@ class Study:
             self._study.set_user_attr("search", declared)
         elif kept != declared:
             raise DeclarationError(f"Search in {self._folder}: the folder holds another search. Name a new folder, or declare the same.")
+
+
+class _KernelLock:
+    """A lock for Optuna's journal that a killed holder lets go of; its own would make the next one wait for 30 s."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._held = path, ExitStack()
+
+    def acquire(self) -> bool:
+        self._held.enter_context(locked(self._path))
+        return True
+
+    def release(self) -> None:
+        self._held.close()
 
 
 def _distribution(optuna: Any, one: Range) -> Any:
