@@ -77,3 +77,22 @@ def test_a_workspace_without_runs_says_so(tmp_path: Path) -> None:
     done = invoke(Workspace(tmp_path), "list")
     assert done.exit_code == 4
     assert "holds no runs" in done.output
+
+
+def test_runs_are_compared_on_a_page(space: Workspace, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    tracker = Tracker(space.runs)
+    with tracker.start("<b>", seed=1) as run:
+        for step in range(5):
+            run.step(step, {"train/loss": 1.0 / (step + 1)})
+    tracker.close()
+    done = invoke(space, "compare", "--html", str(tmp_path / "runs.html"))
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "runs.html").read_text()
+    assert page.count("<svg") == 1
+    assert "train/loss" in page
+    assert "&lt;b&gt;" in page
+    assert "<script" not in page
+    assert "<link" not in page
+    for one in listed(space):
+        assert one["id"] in page

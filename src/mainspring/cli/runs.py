@@ -89,20 +89,28 @@ def show(system: str, run: str, workspace: Path | None, as_json: bool) -> None:
 
 @runs.command()
 @click.argument("system")
-@click.argument("run", nargs=-1, required=True)
+@click.argument("run", nargs=-1)
+@click.option("--html", "page", type=click.Path(path_type=Path), default=None, help="Write a page with curves to this file instead.")
 @workspace_option
 @json_option
-def compare(system: str, run: tuple[str, ...], workspace: Path | None, as_json: bool) -> None:
-    """Compare runs: only what tells them apart is shown.
+def compare(system: str, run: tuple[str, ...], page: Path | None, workspace: Path | None, as_json: bool) -> None:
+    """Compare runs, all when none is named: only what tells them apart is shown.
 
     \b
     Example:
       mainspring runs compare eta 3f2a 9c01
+      mainspring runs compare eta --html runs.html
     """
     from mainspring.training.runs import differences
 
     with _tracker(system, workspace) as tracker:
-        found = [tracker.run(id) for id in run]
+        found = [tracker.run(id) for id in run] or tracker.runs()
+        if page is not None:
+            from mainspring.training.runs_html import html
+
+            page.write_text(html(tracker, found))
+            click.echo(f"Wrote {page}. Next: mainspring runs reproduce {system} RUN")
+            return
         apart = differences({one.id: {**one.to_dict(), "id": "", "environment": tracker.environment(one)} for one in found})
     if as_json:
         click.echo(json.dumps({"runs": [one.id for one in found], "differences": apart}))
