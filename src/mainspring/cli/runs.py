@@ -31,6 +31,7 @@ def runs() -> None:
       mainspring runs show eta 3f2a
       mainspring runs compare eta 3f2a 9c01
       mainspring runs reproduce eta 3f2a
+      mainspring runs export eta --mlflow http://127.0.0.1:5000
     """
 
 
@@ -149,6 +150,45 @@ def reproduce(system: str, run: str, workspace: Path | None, as_json: bool) -> N
         click.echo(f"{'Reproduced to the bit' if done.same else 'Not reproduced'} in {done.seconds:.1f} s.")
     if not done.same:
         sys.exit(9)
+
+
+@runs.command()
+@click.argument("system")
+@click.option("--mlflow", "url", required=True, help="Address of the MLflow server.")
+@workspace_option
+@json_option
+def export(system: str, url: str, workspace: Path | None, as_json: bool) -> None:
+    """Copy ended runs to an MLflow server, those that it does not have yet.
+
+    \b
+    Example:
+      mainspring runs export eta --mlflow http://127.0.0.1:5000
+    """
+    from mainspring.training.adapters.mlflow import export_runs
+
+    with _tracker(system, workspace) as tracker:
+        copied = export_runs(tracker, tracker.runs(), url)
+    click.echo(json.dumps({"exported": copied}) if as_json else f"Exported {len(copied)} runs to {url}.")
+
+
+@runs.command("import")
+@click.argument("system")
+@click.option("--mlflow", "url", required=True, help="Address of the MLflow server.")
+@click.option("--experiment", default=None, help="Only the runs of this experiment.")
+@workspace_option
+@json_option
+def import_(system: str, url: str, experiment: str | None, workspace: Path | None, as_json: bool) -> None:
+    """Copy ended runs from an MLflow server, those that are not here yet.
+
+    \b
+    Example:
+      mainspring runs import eta --mlflow http://127.0.0.1:5000 --experiment eta
+    """
+    from mainspring.training.adapters.mlflow import import_runs
+
+    with _tracker(system, workspace) as tracker:
+        copied = import_runs(tracker, url, experiment)
+    click.echo(json.dumps({"imported": copied}) if as_json else f"Imported {len(copied)} runs. Next: mainspring runs list {system}")
 
 
 @contextmanager

@@ -36,6 +36,10 @@ class Blobs:
             raise StorageError(f"Blob store {self._path}: cannot write {target.name} ({error}). Free space or mend the folder.") from error
         return digest
 
+    def has(self, digest: str) -> bool:
+        """Whether a blob of this SHA-256 is there, altered or not."""
+        return self._file(digest).is_file()
+
     def get(self, digest: str) -> bytes:
         """The bytes whose SHA-256 is ``digest``, verified on every read.
 

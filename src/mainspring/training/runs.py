@@ -62,17 +62,18 @@ class Curve:
 
 def differences(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:
     """What tells records (by id) apart: dotted names of the fields in which they differ, with each one's value, None where it lacks it."""
-    flat = [_flat(one) for one in runs.values()]
-    names = sorted({name for one in flat for name in one})
-    table = {name: [one.get(name) for one in flat] for name in names}
+    flattened = [flat(one) for one in runs.values()]
+    names = sorted({name for one in flattened for name in one})
+    table = {name: [one.get(name) for one in flattened] for name in names}
     return {name: values for name, values in table.items() if any(value != values[0] for value in values)}
 
 
-def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, their names joined by dots."""
     found: dict[str, Any] = {}
     for name, value in record.items():
         if isinstance(value, Mapping) and value:
-            found |= _flat(value, f"{prefix}{name}.")
+            found |= flat(value, f"{prefix}{name}.")
         else:
             found[prefix + name] = value
     return found

@@ -17,8 +17,9 @@ from typing import Any, Literal
 from mainspring.errors import DeclarationError, TrainingError, did_you_mean
 from mainspring.storage.durable import locked, make_directory
 from mainspring.training.adapters.optuna import Begun, Study, Trial
+from mainspring.training.running import Running
 from mainspring.training.space import Choice, Int, Real, Settings, Space
-from mainspring.training.tracking import Running, Tracker
+from mainspring.training.tracking import Tracker
 
 SAMPLERS = ("grid", "random", "tpe", "gp")
 PRUNERS = (None, "hyperband", "asha")

@@ -13,21 +13,19 @@ import logging
 import os
 import sqlite3
 import threading
-import time
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from mainspring.clock import Clock, SystemClock
-from mainspring.errors import MainspringError, StorageError, did_you_mean
+from mainspring.errors import StorageError, did_you_mean
 from mainspring.storage.blobs import Blobs
 from mainspring.storage.durable import locked, make_directory
-from mainspring.training.environment import code_version, environment
+from mainspring.training.running import Running
 from mainspring.training.runs import Curve, Run
 
 FLUSH_SECONDS = 0.25
@@ -130,6 +128,32 @@ class Tracker:
         if name not in run.artifacts:
             raise StorageError(f"Run '{run.id}' has no artifact '{name}'.{did_you_mean(name, run.artifacts)}")
         return self.blobs.get(run.artifacts[name])
+
+    def has_artifact(self, run: Run, name: str) -> bool:
+        """Whether the bytes of an artifact are kept here, and not only named."""
+        return self.blobs.has(run.artifacts[name])
+
+    def adopt(self, run: Run, curves: Mapping[str, Curve], environment: Mapping[str, Any], files: Iterable[bytes]) -> None:
+        """Add a whole run that ended elsewhere, with the bytes of its artifacts.
+
+        Raises:
+            StorageError: it is here already, or cannot be written; nothing was then.
+        """
+        kept = self.blobs.put(json.dumps(dict(environment), sort_keys=True).encode()) if environment else ""
+        for data in files:
+            self.blobs.put(data)
+        body = {name: getattr(run, name) for name in ("parameters", "data", "code", "seed", "price_per_hour")} | {"environment": kept}
+        facts = [("metric", name, repr(value)) for name, value in run.metrics.items()]
+        facts += [(kind, *one) for kind, of in (("artifact", run.artifacts), ("note", run.notes)) for one in of.items()]
+        with self.writing() as connection:
+            row = (run.id, run.name, run.started_at, run.parent, json.dumps(body, sort_keys=True))
+            number = connection.execute("INSERT INTO runs (id, name, at, parent, body) VALUES (?, ?, ?, ?, ?)", row).lastrowid
+            connection.executemany("INSERT INTO facts VALUES (?, ?, ?, ?)", [(number, *fact) for fact in facts])
+            for name, curve in curves.items():
+                steps = zip(curve.step.tolist(), curve.value.tolist(), curve.at.tolist(), strict=True)
+                connection.executemany("INSERT INTO steps VALUES (?, ?, ?, ?, ?)", [(number, name, *step) for step in steps])
+            end = (number, run.ended_at or run.started_at, run.status, run.seconds or 0.0, run.error)
+            connection.execute("INSERT INTO ends VALUES (?, ?, ?, ?, ?)", end)
 
     def flush(self) -> None:
         """Write the steps that are still in memory.
@@ -236,91 +260,6 @@ class Tracker:
         finally:
             os.close(descriptor)
         return False
-
-
-class Running:
-    """A run under way, ended by leaving ``with``: finished, or failed with the error that passes through.
-
-    What goes wrong with the record itself never stops the training: it is logged and put into ``problems``.
-    """
-
-    def __init__(self, tracker: Tracker, name: str, body: Mapping[str, Any], parent: str | None) -> None:
-        self.id = os.urandom(6).hex()
-        self.problems: list[str] = []
-        self._tracker, self._lock, self._number = tracker, -1, -1
-        self._started = time.perf_counter()
-        with self._tolerant():
-            self._lock = os.open(tracker.path / "under-way" / self.id, os.O_RDWR | os.O_CREAT, 0o644)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-            kept = tracker.blobs.put(json.dumps(environment(), sort_keys=True).encode())
-            text = json.dumps({**body, "code": dict(code_version()), "environment": kept}, sort_keys=True)
-            with tracker.writing() as connection:
-                row = (self.id, name, tracker.clock.now(), parent, text)
-                done = connection.execute("INSERT INTO runs (id, name, at, parent, body) VALUES (?, ?, ?, ?, ?)", row)
-                self._number = int(done.lastrowid or 0)
-
-    def step(self, step: int, values: Mapping[str, float]) -> None:
-        """Log values at a step, by names such as ``validation/mae``; NaN and infinities are kept. Takes microseconds."""
-        try:
-            for name, value in values.items() if self._number > 0 else ():
-                self._tracker.keep(self._number, name, step, value)
-        except (StorageError, TypeError, ValueError) as error:
-            self._problem(error)
-
-    def metrics(self, values: Mapping[str, float]) -> None:
-        """Record final figures, by names such as ``test/mae``; the last one of a name counts."""
-        self._facts("metric", {name: repr(float(value)) for name, value in values.items()})
-
-    def artifact(self, name: str, data: bytes) -> None:
-        """Keep a file or plot by the hash of its bytes."""
-        with self._tolerant():
-            self._facts("artifact", {name: self._tracker.blobs.put(data)})
-
-    def refer(self, artifacts: Mapping[str, str]) -> None:
-        """Name files that another store keeps, such as the registry, by the SHA-256 of their bytes."""
-        self._facts("artifact", artifacts)
-
-    def note(self, notes: Mapping[str, str]) -> None:
-        """Record what else is to be said, as text by name; the last one of a name counts."""
-        self._facts("note", notes)
-
-    def end(self, status: str, error: str = "") -> None:
-        """Record the end and all steps before it; `Run.seconds` is the time since the start."""
-        seconds = time.perf_counter() - self._started
-        with self._tolerant():
-            if self._number > 0:
-                self._tracker.flush()
-                with self._tracker.writing() as connection:
-                    row = (self._number, self._tracker.clock.now(), status, seconds, error)
-                    connection.execute("INSERT INTO ends VALUES (?, ?, ?, ?, ?)", row)
-            if self._lock >= 0:
-                (self._tracker.path / "under-way" / self.id).unlink()
-                os.close(self._lock)
-
-    def __enter__(self) -> Running:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.end("finished" if error is None else "failed", "" if error is None else f"{type(error).__name__}: {error}")
-
-    def _facts(self, kind: str, values: Mapping[str, Any]) -> None:
-        with self._tolerant():
-            if self._number > 0:
-                with self._tracker.writing() as connection:
-                    rows = [(self._number, kind, name, value) for name, value in values.items()]
-                    connection.executemany("INSERT INTO facts VALUES (?, ?, ?, ?)", rows)
-
-    @contextmanager
-    def _tolerant(self) -> Iterator[None]:
-        try:
-            yield
-        except (MainspringError, OSError, sqlite3.Error, TypeError, ValueError) as error:
-            self._problem(error)
-
-    def _problem(self, error: Exception) -> None:
-        if str(error) not in self.problems:
-            self.problems.append(str(error))
-            _log.warning("Run %s is not recorded whole. %s", self.id, error)
 
 
 def _connect(file: Path) -> sqlite3.Connection:
