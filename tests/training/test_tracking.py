@@ -151,7 +151,8 @@ def test_a_killed_run_is_seen_as_such_and_has_all_but_its_last_second(tmp_path: 
         assert process.stdout is not None
         seen: list[tuple[float, int]] = []
         while not seen or seen[-1][0] < seen[0][0] + 1.5:
-            seen.append((time.monotonic(), int(process.stdout.readline())))
+            step = int(process.stdout.readline())
+            seen.append((time.monotonic(), step))
         tracker = Tracker(tmp_path)
         assert [run.status for run in tracker.runs()] == ["running"]
         os.kill(process.pid, signal.SIGKILL)
@@ -161,7 +162,7 @@ def test_a_killed_run_is_seen_as_such_and_has_all_but_its_last_second(tmp_path: 
     assert run.status == "killed"
     kept = tracker.curves(run)["a"].step.tolist()
     assert kept == list(range(len(kept)))
-    assert len(kept) > max(step for at, step in seen if at < killed - 1.0)
+    assert len(kept) > max(number for at, number in seen if at < killed - 1.0)
     tracker.close()
 
 
