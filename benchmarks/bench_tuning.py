@@ -1,8 +1,8 @@
 """Ways to tune on the fraud set: the best validation average precision that each finds, in what time and how many rounds.
 
-Every way but the last has as many trials, of as many rounds at most. Settings are chosen on one week; what they are worth is told by refitting
-them a fortnight later, on the published training week, and scoring the published test week. But for that test week, one honest
-payment in `THINNED` is taken, with as much weight.
+Every way but the last has as many trials, of as many rounds at most. Settings are chosen on one week; what they are worth is told
+by refitting them a fortnight later, on the published training week, and scoring the published test week. But for that test week,
+one honest payment in `THINNED` is taken, with as much weight.
 """
 
 from __future__ import annotations
