@@ -14,6 +14,7 @@ from mainspring import __version__
 from mainspring.cli.features import features
 from mainspring.cli.ingesting import ingest, quarantine
 from mainspring.cli.models import decision_line, models
+from mainspring.cli.runs import runs
 from mainspring.cli.streaming import dead_letters, stream
 from mainspring.errors import MainspringError
 
@@ -233,6 +234,7 @@ def _instant(text: str) -> int:
         raise click.BadParameter(f"{text!r} is not an ISO 8601 date and time, for example 2013-11-16T12:00:00Z.") from error
 
 
+main.add_command(runs)
 main.add_command(features)
 features.add_command(stream)
 features.add_command(dead_letters)

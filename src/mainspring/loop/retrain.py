@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,18 +15,21 @@ from mainspring.model_registry import Registry, Version
 from mainspring.serving.versions import load
 from mainspring.spec import System
 from mainspring.training.dataset import Dataset, DatasetBuilder
+from mainspring.training.reproduce import begin, complete
+from mainspring.training.tracking import Tracker
 from mainspring.training.train import Trained, fit, register
 
 
 @dataclass(slots=True)
 class Retrainer:
-    """Trains versions of one System. ``code`` names the code version that is recorded with each."""
+    """Trains versions of one System. ``code`` names the code version that is recorded with each; ``tracker`` records every run."""
 
     system: System
     registry: Registry
     builder: DatasetBuilder
     code: str
     threads: int = 2
+    tracker: Tracker | None = None
 
     def dataset(self, at: int) -> Dataset:
         """The training set as of ``at``, reaching back as far as the model's ``history`` says."""
@@ -35,10 +39,17 @@ class Retrainer:
     def train(
         self, dataset: Dataset, at: int, *, shuffle_labels: np.random.Generator | None = None, note: str = ""
     ) -> tuple[Version, GateResult]:
-        """Fit, evaluate against baselines and champion, register, and record the gate's decision."""
-        trained = fit(self.system, dataset, threads=self.threads, shuffle_labels=shuffle_labels)
-        result = self._gate(trained)
-        version = register(self.system, self.registry, trained, at=at, metrics=result.metrics, code=self.code, note=note)
+        """Fit, evaluate against baselines and champion, register, and record the run and the gate's decision."""
+        with (
+            nullcontext()
+            if self.tracker is None
+            else begin(self.tracker, self.system, dataset, threads=self.threads, shuffle_labels=shuffle_labels, note=note) as run
+        ):
+            trained = fit(self.system, dataset, threads=self.threads, shuffle_labels=shuffle_labels)
+            result = self._gate(trained)
+            version = register(self.system, self.registry, trained, at=at, metrics=result.metrics, code=self.code, note=note)
+            if run is not None:
+                complete(run, version, result.metrics)
         action = "gate_passed" if result.passed else "gate_refused"
         self.registry.decide(self.system.name, action, version.id, at=at, by="gate", reason=result.reason, evidence=result.metrics)
         return version, result

@@ -40,6 +40,7 @@ from mainspring.storage.stores import open_key_value, open_log
 from mainspring.storage.tables import Tables
 from mainspring.storage.workspace import Workspace
 from mainspring.training.dataset import Dataset, DatasetBuilder
+from mainspring.training.tracking import Tracker
 
 LOOK = 6 * HOUR
 DRILL_AFTER = 3 * DAY
@@ -67,6 +68,7 @@ class Run:
     online: OnlineStore = field(init=False)
     tables: Tables = field(init=False)
     retrainer: Retrainer = field(init=False)
+    tracker: Tracker = field(init=False)
     clock: ManualClock = field(init=False)
     _store: KeyValue = field(init=False)
     _dataset: Dataset | None = field(init=False, default=None)
@@ -80,7 +82,9 @@ class Run:
         self.online = OnlineStore(self.system, self._store)
         self.tables = Tables(self.workspace.tables)
         self.clock = ManualClock(self.recording.history_until)
-        self.retrainer = Retrainer(self.system, self.registry, DatasetBuilder(self.system, self.tables), commit(), self.threads)
+        self.tracker = Tracker(self.workspace.runs)
+        builder = DatasetBuilder(self.system, self.tables)
+        self.retrainer = Retrainer(self.system, self.registry, builder, commit(), self.threads, self.tracker)
 
     def execute(self) -> None:
         """Run to the end of the recording; the evidence of it is in the records and the report folder."""
@@ -96,6 +100,7 @@ class Run:
 
     def close(self) -> None:
         """Close the records."""
+        self.tracker.close()
         self.log.close()
         self._store.close()
         self.registry.close()

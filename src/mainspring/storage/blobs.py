@@ -79,6 +79,10 @@ class FolderBlobs:
             raise StorageError(f"Blob store {self._path}: cannot write {target.name} ({error}). Free space or mend the folder.") from error
         return digest
 
+    def has(self, digest: str) -> bool:
+        """Whether a blob of this SHA-256 is there, altered or not."""
+        return self._file(digest).is_file()
+
     def get(self, digest: str) -> bytes:
         """The bytes whose SHA-256 is ``digest``, verified on every read.
 
@@ -91,10 +95,6 @@ class FolderBlobs:
         except OSError as error:
             raise StorageError(f"Blob {target} cannot be read ({error.strerror}). Restore it from a copy of {self._path}.") from error
         return verified(data, digest, str(target))
-
-    def has(self, digest: str) -> bool:
-        """Whether there is a file of this name."""
-        return self._file(digest).is_file()
 
     def delete(self, digest: str) -> None:
         """Remove a blob durably; one that is not there changes nothing.

@@ -82,6 +82,11 @@ class Workspace:
         return self.path / "datasets"
 
     @property
+    def runs(self) -> Path:
+        """Records of trainings and tuning trials."""
+        return self.path / "runs"
+
+    @property
     def online(self) -> Path:
         """The online store, derived from the event log."""
         return self.path / "online"

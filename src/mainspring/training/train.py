@@ -100,12 +100,7 @@ def register(
     """
     manifest = trained.dataset.manifest
     dataset = registry.register("dataset", system.name, {**manifest, "hash": trained.dataset.hash}, at=at)
-    artifacts = {
-        **trained.model.to_artifacts(),
-        "baselines.json": json.dumps({name: fitted.to_dict() for name, fitted in trained.baselines.items()}, sort_keys=True).encode(),
-        "system.json": system.to_json().encode(),
-        **({CARD: card.encode()} if card else {}),
-    }
+    artifacts = {**to_artifacts(system, trained), **({CARD: card.encode()} if card else {})}
     body = ModelManifest(
         system=system.hash,
         features=system.feature_hashes,
@@ -145,6 +140,15 @@ def _timed(model: TabularModel, values: tuple[Any, ...]) -> float:
     started = time.perf_counter_ns()
     model.predict_row(row)
     return (time.perf_counter_ns() - started) / 1_000
+
+
+def to_artifacts(system: System, trained: Trained) -> dict[str, bytes]:
+    """All that serving needs of a training, as files: model, baselines, declaration."""
+    return {
+        **trained.model.to_artifacts(),
+        "baselines.json": json.dumps({name: fitted.to_dict() for name, fitted in trained.baselines.items()}, sort_keys=True).encode(),
+        "system.json": system.to_json().encode(),
+    }
 
 
 def load_baselines(system: System, registry: Registry, version: Version) -> dict[str, FittedBaseline]:

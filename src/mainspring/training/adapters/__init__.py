@@ -1,1 +1,1 @@
-"""Training on engines of others: several processes by PyTorch."""
+"""Engines of training and tuning, imported when they are used."""

@@ -1,0 +1,97 @@
+"""From a training to its record, and from the record back to the same bits."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from mainspring.errors import TrainingError
+from mainspring.model_registry import Version
+from mainspring.spec import System
+from mainspring.storage.tables import Tables
+from mainspring.training.dataset import Dataset, DatasetBuilder
+from mainspring.training.environment import code_version, environment
+from mainspring.training.running import Running
+from mainspring.training.runs import Run, differences
+from mainspring.training.tracking import Tracker
+from mainspring.training.train import fit, to_artifacts
+
+_PASSING = {"hash", "log_position", "created_by"}
+"""What a manifest says of when it was built, and not of its values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """A training done again: ``artifacts`` by name with the recorded and the new SHA-256, ``differences`` in data, environment and code
+    by dotted name with the recorded and the present value."""
+
+    run: str
+    artifacts: Mapping[str, tuple[str, str]]
+    differences: Mapping[str, list[Any]]
+    seconds: float
+
+    @property
+    def same(self) -> bool:
+        """Whether every artifact has the recorded bits."""
+        return all(recorded == now for recorded, now in self.artifacts.values())
+
+
+def begin(
+    tracker: Tracker, system: System, dataset: Dataset, *, threads: int, shuffle_labels: np.random.Generator | None, note: str = ""
+) -> Running:
+    """Start the run of a `fit` with all that it takes to do it again; to be called before the generator is used."""
+    shuffle = None if shuffle_labels is None else shuffle_labels.bit_generator.state
+    run = tracker.start(
+        system.name,
+        parameters={**asdict(system.model), "threads": threads, "shuffle_labels": shuffle},
+        data={"hash": dataset.hash, **dataset.manifest},
+        seed=system.model.seed,
+    )
+    run.artifact("system.json", system.to_json().encode())
+    if note:
+        run.note({"note": note})
+    return run
+
+
+def complete(run: Running, version: Version, metrics: Mapping[str, Any]) -> None:
+    """Record which version a run has made, the hashes of its files, and the figures on the held-out rows."""
+    run.refer(version.artifacts)
+    run.note({"version": version.id})
+    run.metrics({f"validation/{name}": value for name, value in metrics.items() if isinstance(value, int | float)})
+
+
+def reproduce(tracker: Tracker, run: Run, tables: Tables) -> Reproduction:
+    """Build the run's data set anew, fit as it did, compare. The same machine, packages and data give the same bits.
+
+    Raises:
+        TrainingError: the record is not that of a finished training.
+        DeclarationError: a function of its declaration is gone or has other code.
+    """
+    if run.status != "finished" or "system.json" not in run.artifacts or "until" not in run.data:
+        raise TrainingError(f"Run '{run.id}' is {run.status} and cannot be done again. Name a finished training.")
+    started = time.perf_counter()
+    system = System.from_json(tracker.artifact(run, "system.json").decode())
+    dataset = DatasetBuilder(system, tables).build(run.data["from"], run.data["until"])
+    trained = fit(system, dataset, threads=run.parameters["threads"], shuffle_labels=_generator(run.parameters["shuffle_labels"]))
+    made = {name: hashlib.sha256(data).hexdigest() for name, data in to_artifacts(system, trained).items()}
+    artifacts = {name: (run.artifacts.get(name, ""), made.get(name, "")) for name in sorted({*run.artifacts, *made})}
+    then = {"data": _values(run.data), "environment": tracker.environment(run), "code": run.code}
+    now = {"data": _values(dataset.manifest), "environment": environment(), "code": dict(code_version())}
+    return Reproduction(run.id, artifacts, differences({"then": then, "now": now}), time.perf_counter() - started)
+
+
+def _values(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in manifest.items() if name not in _PASSING}
+
+
+def _generator(state: Mapping[str, Any] | None) -> np.random.Generator | None:
+    if state is None:
+        return None
+    generator = np.random.default_rng()
+    generator.bit_generator.state = state
+    return generator

@@ -1,0 +1,253 @@
+"""Tuning: a declared search over settings, stopped early where it does not pay, resumed where it was killed."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import multiprocessing.connection
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from mainspring.errors import DeclarationError, TrainingError, did_you_mean
+from mainspring.storage.durable import locked, make_directory
+from mainspring.training.adapters.optuna import Begun, Study, Trial
+from mainspring.training.running import Running
+from mainspring.training.space import Choice, Int, Real, Settings, Space
+from mainspring.training.tracking import Tracker
+
+SAMPLERS = ("grid", "random", "tpe", "gp")
+PRUNERS = (None, "hyperband", "asha")
+
+Report = Callable[[int, float], None]
+Objective = Callable[[Settings, Report], float]
+Enough = Callable[[int, float], bool]
+RoundFit = Callable[[Settings, Enough], None]
+
+__all__ = ["Choice", "EarlyStopping", "Found", "Int", "Objective", "Real", "Report", "Search", "Stopped", "Trial", "tune"]
+
+
+class Stopped(Exception):  # noqa: N818
+    """A trial is not worth going on with; raised by ``report``, and to be let through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What to try, in which order, how often, and when a trial is stopped early.
+
+    ``space`` names ranges. ``sampler``: ``grid`` spreads at most ``trials`` points evenly, ``random`` draws, ``tpe`` is a
+    tree-structured Parzen estimator (Bergstra et al., 2011), ``gp`` an exact Gaussian process with expected improvement.
+    ``pruner`` looks at what a trial reports at steps ``first_step``, times ``reduction``, and so on, and stops all but the best
+    ``1 / reduction`` of what has come so far: ``asha`` (Li et al., 2018) with one such ladder, ``hyperband`` (Li et al., 2017) with
+    several that begin later and later, up to ``steps``. After ``timeout`` seconds no trial begins. One worker, one seed: the same
+    trials.
+    """
+
+    space: Space
+    sampler: Literal["grid", "random", "tpe", "gp"] = "tpe"
+    pruner: Literal["hyperband", "asha"] | None = None
+    trials: int = 50
+    timeout: float | None = None
+    seed: int = 0
+    goal: Literal["maximize", "minimize"] = "maximize"
+    steps: int | None = None
+    first_step: int = 1
+    reduction: int = 3
+
+    def __post_init__(self) -> None:
+        if not self.space:
+            raise DeclarationError("Search: the space is empty. Name at least one range, such as {'rate': Real(0.01, 0.3, log=True)}.")
+        for what, value, known in (("sampler", self.sampler, SAMPLERS), ("goal", self.goal, ("maximize", "minimize"))):
+            if value not in known:
+                raise DeclarationError(f"Search: {what} {value!r} is not known.{did_you_mean(str(value), known)}")
+        if self.pruner not in PRUNERS:
+            raise DeclarationError(f"Search: pruner {self.pruner!r} is not known.{did_you_mean(str(self.pruner), PRUNERS[1:])}")
+        if self.trials < 1 or self.first_step < 1 or self.reduction < 2:
+            raise DeclarationError("Search: needs trials >= 1, first_step >= 1 and reduction >= 2.")
+        if self.pruner == "hyperband" and (self.steps is None or self.steps <= self.first_step):
+            raise DeclarationError("Search: hyperband needs steps, the most that a trial reports, above first_step.")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search has found: the best finished trial, all trials by number, and the seconds of this call."""
+
+    best: Trial
+    trials: tuple[Trial, ...]
+    seconds: float
+
+    @property
+    def steps(self) -> int:
+        """The steps of all trials together: epochs or boosting rounds spent."""
+        return sum(trial.steps for trial in self.trials)
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyStopping:
+    """An objective from a fit that scores held-out rows after each round: the best score, given up after ``patience`` rounds without.
+
+    ``fit(settings, enough)`` calls ``enough(round, score)`` after every round, from 1, and ends when that is true.
+    """
+
+    fit: RoundFit
+    patience: int
+    goal: Literal["maximize", "minimize"] = "maximize"
+
+    def __call__(self, settings: Settings, report: Report) -> float:
+        """The best score that the rounds reached; what is reported is the best so far."""
+        sign = 1.0 if self.goal == "maximize" else -1.0
+        best, since = -math.inf, 0
+
+        def enough(number: int, score: float) -> bool:
+            nonlocal best, since
+            best, since = (sign * score, number) if sign * score > best else (best, since)
+            report(number, sign * best)
+            return number - since >= self.patience
+
+        self.fit(settings, enough)
+        return sign * best
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What a worker works on; ``runs`` is the folder of the tracker and ``parent`` the run of the search."""
+
+    search: Search
+    folder: Path
+    objective: Objective
+    name: str
+    runs: Path | None
+    parent: str | None
+    deadline: float
+
+
+def tune(
+    search: Search, objective: Objective, folder: Path, *, workers: int = 1, tracker: Tracker | None = None, name: str = "search"
+) -> Found:
+    """Search in ``folder``, where a search that was killed is taken up: its finished trials count, the broken one is tried again.
+
+    ``objective(settings, report)`` gives the value of some settings; calling ``report(step, value)`` lets it be stopped by `Stopped`. With
+    several ``workers`` it runs in processes of its own, started by spawn: it must be importable and picklable. A trial whose
+    objective fails counts and does not end the search. With a ``tracker`` the search and every trial is a run.
+
+    Raises:
+        DeclarationError: the folder holds another search.
+        TrainingError: no trial finished, or a worker died.
+        MissingExtraError: Optuna is not installed.
+    """
+    started = time.monotonic()
+    make_directory(folder)
+    with ExitStack() as held:
+        held.enter_context(locked(folder / "lock"))
+        for left in folder.glob("worker-*"):
+            with locked(left):  # a worker whose parent was killed ends by itself
+                pass
+        study = Study(folder, search)
+        study.release()
+        run = None if tracker is None else held.enter_context(tracker.start(name, parameters=_described(search), seed=search.seed))
+        deadline = math.inf if search.timeout is None else time.time() + search.timeout
+        runs, parent = (None, None) if tracker is None or run is None else (tracker.path, run.id)
+        job = _Job(search, folder, objective, name, runs, parent, deadline)
+        if workers == 1:
+            _work(job, tracker)
+        else:
+            _spawn(job, workers)
+        found = _found(search, Study(folder, search).trials(), time.monotonic() - started)
+        if run is not None:
+            run.metrics({"validation/value": found.best.value or math.nan, "trials": len(found.trials), "steps": found.steps})
+            run.note({name: repr(value) for name, value in found.best.settings.items()})
+    return found
+
+
+def _found(search: Search, trials: list[Trial], seconds: float) -> Found:
+    finished = [trial for trial in trials if trial.state == "finished"]
+    if not finished:
+        errors = [trial.error for trial in trials if trial.error]
+        raise TrainingError(f"Search: none of {len(trials)} trials finished. {errors[-1] if errors else 'Give it more time or steps.'}")
+    choose = max if search.goal == "maximize" else min
+    return Found(choose(finished, key=lambda trial: trial.value or 0.0), tuple(trials), seconds)
+
+
+def _spawn(job: _Job, workers: int) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_worker, args=(job, number), name=f"worker-{number}") for number in range(workers)]
+    try:
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+    finally:
+        for process in processes:
+            if process.is_alive():
+                process.terminate()
+                process.join()
+    died = [f"{process.name} ({process.exitcode})" for process in processes if process.exitcode]
+    if died:
+        raise TrainingError(f"Search in {job.folder}: {', '.join(died)} died. Start it again: it goes on where it stopped.")
+
+
+def _worker(job: _Job, number: int) -> None:
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    with locked(job.folder / f"worker-{number}"):
+        tracker = None if job.runs is None else Tracker(job.runs)
+        try:
+            _work(job, tracker)
+        finally:
+            if tracker is not None:
+                tracker.close()
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _work(job: _Job, tracker: Tracker | None) -> None:
+    study = Study(job.folder, job.search)
+    while time.time() < job.deadline and (begun := study.begin()) is not None:
+        if tracker is None:
+            _try(study, begun, job.objective, None)
+        else:
+            parameters = {**begun.settings, "trial": begun.number}
+            run = tracker.start(job.name, parameters=parameters, seed=job.search.seed, parent=job.parent)
+            trial = _try(study, begun, job.objective, run)
+            run.metrics({"validation/value": math.nan if trial.value is None else trial.value, "steps": trial.steps})
+            run.note({"trial": trial.state})
+            run.end("failed" if trial.error else "finished", trial.error)
+
+
+def _try(study: Study, begun: Begun, objective: Objective, run: Running | None) -> Trial:
+    """One trial to its end, whatever that is."""
+    started, trial = time.perf_counter(), Trial(begun.number, begun.settings, None, "failed")
+
+    def report(step: int, value: float) -> None:
+        nonlocal trial
+        trial = replace(trial, steps=max(trial.steps, step), value=value)
+        if run is not None:
+            run.step(step, {"validation/value": value})
+        if study.stops(begun, step, value):
+            raise Stopped(f"trial {begun.number} at step {step}")
+
+    try:
+        value = float(objective(begun.settings, report))
+        error = "" if math.isfinite(value) else f"its value is {value}"
+        trial = replace(trial, value=None if error else value, state="failed" if error else "finished", error=error)
+    except Stopped:
+        trial = replace(trial, state="stopped")
+    except Exception as error:
+        trial = replace(trial, value=None, error=f"{type(error).__name__}: {error}")
+    trial = replace(trial, seconds=time.perf_counter() - started)
+    study.end(begun, trial)
+    return trial
+
+
+def _described(search: Search) -> Mapping[str, Any]:
+    body = {name: getattr(search, name) for name in ("sampler", "pruner", "trials", "timeout", "goal", "steps", "first_step", "reduction")}
+    return {**body, "space": {name: {"kind": type(one).__name__, **asdict(one)} for name, one in search.space.items()}}
