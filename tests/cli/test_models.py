@@ -77,15 +77,12 @@ def test_altered_bytes_are_found_and_named(ask: Ask, world: Path) -> None:
     file.write_bytes(whole)
 
 
-def test_the_rollout_goes_back_to_an_earlier_champion_and_no_further_than_that(ask: Ask) -> None:
+def test_the_rollout_goes_back_while_there_is_what_to_go_back_to_and_pruning_says_what_goes(ask: Ask) -> None:
     told = json.loads(ask("rollout", "delivery", "--back", "--to", "1", "--reason", "complaints", "--json"))
     assert (told["action"], told["evidence"], told["reason"]) == ("roll_back", {"to": "model:delivery:1"}, "complaints")
     assert json.loads(ask("models", "show", "delivery", "champion", "--json"))["id"] == "model:delivery:1"
     assert "no previous champion" in ask("rollout", "delivery", "--back", code=5)
     ask("rollout", "delivery", "--to", "1", code=2)
-
-
-def test_pruning_says_what_goes_before_it_goes(ask: Ask) -> None:
     ask("rollout", "delivery", "--back", "--to", "3")
     assert "Would drop artifacts of 2 versions" in ask("models", "prune", "delivery", "--keep", "1", "--dry-run")
     assert json.loads(ask("models", "prune", "delivery", "--keep", "1", "--json")) == ["model:delivery:1", "model:delivery:2"]
