@@ -85,6 +85,8 @@ def test_labels_that_do_not_fit_are_named() -> None:
         (lambda: ms.XGBoost(objective="poisson"), "objective 'poisson' is not known"),
         (lambda: ms.XGBoost(depth=0), "depth >= 1"),
         (lambda: ms.Linear(objective="quantile"), "objective 'quantile' is not known"),
+        (lambda: ms.Net(shape="cnn"), "shape 'cnn' is not known"),
+        (lambda: ms.Net(crosses=[("a", "b")]), "for shape='wide_and_deep'"),
         (lambda: ms.Sklearn("os.system"), "is not of scikit-learn"),
     ],
 )

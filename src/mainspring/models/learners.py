@@ -13,6 +13,7 @@ _KINDS = {
     "lightgbm": ("lightgbm", "LightGBMLearner"),
     "xgboost": ("xgboost", "XGBoostLearner"),
     "linear": ("sklearn", "LinearLearner"),
+    "net": ("torch_net", "declared_net"),
     "sklearn": ("sklearn", "SklearnLearner"),
 }
 

@@ -5,7 +5,7 @@ from mainspring.spec.codec import code_hash
 from mainspring.spec.expectation import Ahead, Expectation, Fixed, Fresh, Nulls, Rows, Unique
 from mainspring.spec.feature import Column, Feature, Function, feature
 from mainspring.spec.label import Baseline, GroupMedian, Label, LinearRule, RecentRatio
-from mainspring.spec.model import LightGBM, Linear, Model, Sklearn, XGBoost
+from mainspring.spec.model import LightGBM, Linear, Model, Net, Sklearn, XGBoost
 from mainspring.spec.operation import PREVIOUS, Monitor, Policy, Rollout
 from mainspring.spec.requirements import Quality, Requirements, at_least, at_most, between
 from mainspring.spec.source import Source
@@ -29,6 +29,7 @@ __all__ = [
     "LinearRule",
     "Model",
     "Monitor",
+    "Net",
     "Nulls",
     "Policy",
     "Quality",

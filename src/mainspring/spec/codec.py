@@ -19,7 +19,7 @@ from mainspring.spec.aggregate import Aggregate, View
 from mainspring.spec.expectation import Ahead, Fixed, Fresh, Nulls, Rows, Unique
 from mainspring.spec.feature import Column, Function
 from mainspring.spec.label import GroupMedian, Label, LinearRule, RecentRatio
-from mainspring.spec.model import LightGBM, Linear, Sklearn, XGBoost
+from mainspring.spec.model import LightGBM, Linear, Net, Sklearn, XGBoost
 from mainspring.spec.operation import Monitor, Policy, Rollout
 from mainspring.spec.requirements import Quality, Requirements
 from mainspring.spec.source import Source
@@ -27,7 +27,7 @@ from mainspring.spec.source import Source
 _NOUNS: dict[str, type[Any]] = {
     noun.__name__: noun
     for noun in (
-        *(Aggregate, Ahead, Column, Field, Fixed, Fresh, GroupMedian, Label, LightGBM, Linear, LinearRule, Monitor),
+        *(Aggregate, Ahead, Column, Field, Fixed, Fresh, GroupMedian, Label, LightGBM, Linear, LinearRule, Monitor, Net),
         *(Nulls, Policy, Quality, RecentRatio, Requirements, Rollout, Rows, Schema, Sklearn, Source, Unique, View, XGBoost),
     )
 }

@@ -17,6 +17,8 @@ OBJECTIVES = {
     "lambdarank": "ranking",
 }
 """What boosted trees can learn, with the task that it makes."""
+OF_NETS = ("regression", "regression_l1", "quantile", "binary", "multiclass")
+SHAPES = ("mlp", "wide_and_deep")
 CALIBRATIONS = ("isotonic", "platt")
 _OF_XGBOOST = {
     "regression": "reg:squarederror",
@@ -229,6 +231,53 @@ class Sklearn(Model):
     def learner(self) -> tuple[str, dict[str, Any]]:
         """See `Model`."""
         return "sklearn", {"estimator": self.estimator, "task": self.objective, "settings": dict(self.settings)}
+
+
+@dataclass(frozen=True, slots=True)
+class Net(Model):
+    """A net in PyTorch over all columns: ``mlp``, or ``wide_and_deep`` with a linear part beside it for categories and their ``crosses``.
+
+    ``hidden`` are the widths of its layers. Fitting stops when ``patience`` epochs brought nothing on the holdout.
+    """
+
+    objective: str = "regression"
+    shape: str = "mlp"
+    hidden: Sequence[int] = (128, 64)
+    crosses: Sequence[Sequence[str]] = ()
+    quantile: float = 0.5
+    classes: int = 1
+    dropout: float = 0.0
+    epochs: int = 20
+    batch: int = 512
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    patience: int = 5
+
+    def __post_init__(self) -> None:
+        Model.__post_init__(self)
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        object.__setattr__(self, "crosses", tuple(tuple(pair) for pair in self.crosses))
+        if self.objective not in OF_NETS:
+            raise self._error(f"objective '{self.objective}' is not known.{did_you_mean(self.objective, OF_NETS)}")
+        if self.shape not in SHAPES:
+            raise self._error(f"shape '{self.shape}' is not known.{did_you_mean(self.shape, SHAPES)}")
+        if self.epochs < 1 or self.batch < 1 or not self.learning_rate > 0 or any(width < 1 for width in self.hidden):
+            raise self._error("needs epochs >= 1, batch >= 1, learning_rate > 0 and hidden widths >= 1.")
+        if any(len(pair) != 2 for pair in self.crosses) or (self.crosses and self.shape == "mlp"):
+            raise self._error("crosses are pairs of columns, for shape='wide_and_deep'.")
+        _check_classes(self, self.classes)
+
+    @property
+    def task(self) -> str:
+        """See `Model`."""
+        return OBJECTIVES[self.objective]
+
+    @property
+    def learner(self) -> tuple[str, dict[str, Any]]:
+        """See `Model`."""
+        own = ("objective", "shape", "classes", "dropout", "epochs", "batch", "learning_rate", "weight_decay", "patience")
+        lists = {"hidden": list(self.hidden), "crosses": [list(pair) for pair in self.crosses]}
+        return "net", {**{name: getattr(self, name) for name in own}, **lists, "level": self.quantile}
 
 
 def _check_classes(model: Model, classes: int) -> None:

@@ -211,3 +211,15 @@ def _body_from_dict(body: Mapping[str, Any]) -> Any:
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(one) for one in value) if isinstance(value, list) else value
+
+
+def declared_net(
+    *, shape: str, objective: str, hidden: Sequence[int], crosses: Sequence[Sequence[str]], level: float, classes: int, dropout: float,
+    epochs: int, batch: int, learning_rate: float, weight_decay: float, patience: int,
+) -> NetLearner:  # fmt: skip
+    """The learner that a declared `mainspring.spec.Net` names: ``shape`` is ``mlp`` or ``wide_and_deep``."""
+    layers = tuple(hidden)
+    body = Mlp(layers, dropout) if shape == "mlp" else WideAndDeep(layers, tuple((one, other) for one, other in crosses), dropout)
+    kind = {"regression_l1": "l1"}.get(objective, objective)
+    schedule = Schedule(epochs=epochs, batch=batch, learning_rate=learning_rate, weight_decay=weight_decay, patience=patience)
+    return NetLearner(body, (Task(kind, level=level, classes=classes),), schedule)  # type: ignore[arg-type]
