@@ -22,8 +22,9 @@ from sklearn.metrics import average_precision_score
 
 from mainspring.models.protocol import Rows
 from mainspring.training.adapters.lightgbm import BoostingRounds
-from mainspring.training.search import EarlyStopping, Found, Int, Real, Search, tune
-from mainspring.training.space import Space
+from mainspring.training.tuning.search import Search
+from mainspring.training.tuning.space import Int, Real, Space
+from mainspring.training.tuning.tune import EarlyStopping, Found, tune
 
 TRIALS, ROUNDS, SEEDS = (18, 27, 1) if QUICK else (27, 81, 5)
 FIRST, REDUCTION = 3, 3

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness import QUICK, Bar, bar, interleaved, peer, write
 
-from mainspring.training.tracking import Tracker
+from mainspring.training.tracking.tracker import Tracker
 
 STEPS, RUNS, ROUNDS = (5_000, 10, 2) if QUICK else (50_000, 50, 5)
 PEER_STEPS = 200 if QUICK else 2_000

@@ -17,7 +17,7 @@ from mainspring.model_registry.registry import Registry
 from mainspring.storage.tables import Tables
 from mainspring.storage.workspace import Workspace
 from mainspring.training.dataset import DatasetBuilder
-from mainspring.training.tracking import Tracker
+from mainspring.training.tracking.tracker import Tracker
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from mainspring.storage.tables import Tables
 from mainspring.storage.workspace import Workspace
 from mainspring.training.dataset import DatasetBuilder
 from mainspring.training.reproduce import reproduce
-from mainspring.training.runs import Run
-from mainspring.training.tracking import Tracker
+from mainspring.training.tracking.runs import Run
+from mainspring.training.tracking.tracker import Tracker
 
 
 @pytest.fixture(scope="module")

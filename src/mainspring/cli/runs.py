@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from mainspring.training.runs import Run
-    from mainspring.training.tracking import Tracker
+    from mainspring.training.tracking.runs import Run
+    from mainspring.training.tracking.tracker import Tracker
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 workspace_option = click.option(
@@ -102,12 +102,12 @@ def compare(system: str, run: tuple[str, ...], page: Path | None, workspace: Pat
       mainspring runs compare eta 3f2a 9c01
       mainspring runs compare eta --html runs.html
     """
-    from mainspring.training.runs import differences
+    from mainspring.training.tracking.runs import differences
 
     with _tracker(system, workspace) as tracker:
         found = [tracker.run(id) for id in run] or tracker.runs()
         if page is not None:
-            from mainspring.training.runs_html import html
+            from mainspring.training.tracking.html import html
 
             page.write_text(html(tracker, found))
             click.echo(f"Wrote {page}. Next: mainspring runs reproduce {system} RUN")
@@ -196,7 +196,7 @@ def _tracker(system: str, workspace: Path | None) -> Iterator[Tracker]:
     from mainspring.cli.systems import newest_workspace
     from mainspring.errors import StorageError
     from mainspring.storage.workspace import Workspace
-    from mainspring.training.tracking import Tracker
+    from mainspring.training.tracking.tracker import Tracker
 
     path = Workspace(workspace or newest_workspace(system)).runs
     if not path.is_dir():

@@ -16,7 +16,7 @@ from mainspring.serving.versions import load
 from mainspring.spec import System
 from mainspring.training.dataset import Dataset, DatasetBuilder
 from mainspring.training.reproduce import begin, complete
-from mainspring.training.tracking import Tracker
+from mainspring.training.tracking.tracker import Tracker
 from mainspring.training.train import Trained, fit, register
 
 

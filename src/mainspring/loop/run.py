@@ -40,7 +40,7 @@ from mainspring.storage.stores import open_key_value, open_log
 from mainspring.storage.tables import Tables
 from mainspring.storage.workspace import Workspace
 from mainspring.training.dataset import Dataset, DatasetBuilder
-from mainspring.training.tracking import Tracker
+from mainspring.training.tracking.tracker import Tracker
 
 LOOK = 6 * HOUR
 DRILL_AFTER = 3 * DAY

@@ -15,10 +15,10 @@ from mainspring.model_registry import Version
 from mainspring.spec import System
 from mainspring.storage.tables import Tables
 from mainspring.training.dataset import Dataset, DatasetBuilder
-from mainspring.training.environment import code_version, environment
-from mainspring.training.running import Running
-from mainspring.training.runs import Run, differences
-from mainspring.training.tracking import Tracker
+from mainspring.training.tracking.environment import code_version, environment
+from mainspring.training.tracking.running import Running
+from mainspring.training.tracking.runs import Run, differences
+from mainspring.training.tracking.tracker import Tracker
 from mainspring.training.train import fit, to_artifacts
 
 _PASSING = {"hash", "log_position", "created_by"}

@@ -17,7 +17,7 @@ import pytest
 
 from mainspring.clock import HOUR, ManualClock
 from mainspring.errors import StorageError
-from mainspring.training.tracking import Tracker
+from mainspring.training.tracking.tracker import Tracker
 
 pytestmark = [
     pytest.mark.long,

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from mainspring.errors import MissingExtraError, StorageError
-from mainspring.training.runs import Curve, Run, flat
-from mainspring.training.tracking import Tracker
+from mainspring.training.tracking.runs import Curve, Run, flat
+from mainspring.training.tracking.tracker import Tracker
 
 RECORD, ENVIRONMENT, TAG = "mainspring/run.json", "mainspring/environment.json", "mainspring.run"
 _BATCH, _LONGEST = 1_000, 5_000

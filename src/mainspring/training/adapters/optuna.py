@@ -12,33 +12,18 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from mainspring.errors import DeclarationError, MissingExtraError
 from mainspring.storage.durable import locked
-from mainspring.training import gaussian_process
-from mainspring.training.space import Choice, Int, Range, decode, draw, encode, grid
-
-if TYPE_CHECKING:
-    from mainspring.training.search import Search
+from mainspring.training.tuning import gaussian_process
+from mainspring.training.tuning.search import Search, Trial
+from mainspring.training.tuning.space import Choice, Int, Range, decode, draw, encode, grid
 
 STARTUP_TRIALS = 10
 """Trials at random before a sampler learns from what came."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One trial: ``state`` is ``finished``, ``stopped`` (early, ``value`` is the last reported) or ``failed`` with its error."""
-
-    number: int
-    settings: Mapping[str, Any]
-    value: float | None
-    state: str
-    steps: int = 0
-    seconds: float = 0.0
-    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)

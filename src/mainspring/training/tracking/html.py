@@ -9,8 +9,8 @@ from typing import Any
 
 from mainspring.clock import format_instant
 from mainspring.errors import MissingExtraError
-from mainspring.training.runs import Curve, Run, differences
-from mainspring.training.tracking import Tracker
+from mainspring.training.tracking.runs import Curve, Run, differences
+from mainspring.training.tracking.tracker import Tracker
 
 MOST_LINES = 40
 """Curves a plot at most; of more runs the newest are drawn."""
@@ -30,7 +30,7 @@ def html(tracker: Tracker, runs: Sequence[Run]) -> str:
         raise MissingExtraError("The comparison of runs as HTML", "matplotlib", "report") from error
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {"figure": _figure, "day": lambda at: format_instant(at).replace("T", " ")[:16]}
-    template = environment.from_string(resources.files("mainspring.training").joinpath("runs.html.jinja").read_text())
+    template = environment.from_string(resources.files("mainspring.training.tracking").joinpath("runs.html.jinja").read_text())
     metrics = list(dict.fromkeys(name for run in runs for name in run.metrics))
     return template.render(runs=runs, metrics=metrics, pictures=_pictures(tracker, runs), apart=_apart(tracker, runs))
 

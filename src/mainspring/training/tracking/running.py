@@ -9,17 +9,37 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from mainspring.clock import Clock
 from mainspring.errors import MainspringError, StorageError
-from mainspring.training.environment import code_version, environment
-
-if TYPE_CHECKING:
-    from mainspring.training.tracking import Tracker
+from mainspring.storage.blobs import FolderBlobs
+from mainspring.training.tracking.environment import code_version, environment
 
 _log = logging.getLogger(__name__)
+
+
+class Book(Protocol):
+    """Where runs are recorded: what a run under way needs of a `Tracker`."""
+
+    path: Path
+    clock: Clock
+    blobs: FolderBlobs
+
+    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
+        """A connection whose writes are one transaction."""
+        ...
+
+    def keep(self, run: int, name: str, step: int, value: float) -> None:
+        """Take a step into memory, to be written soon."""
+        ...
+
+    def flush(self) -> None:
+        """Write the steps that lie in memory."""
+        ...
 
 
 class Running:
@@ -28,7 +48,7 @@ class Running:
     What goes wrong with the record itself never stops the training: it is logged and put into ``problems``.
     """
 
-    def __init__(self, tracker: Tracker, name: str, body: Mapping[str, Any], parent: str | None) -> None:
+    def __init__(self, tracker: Book, name: str, body: Mapping[str, Any], parent: str | None) -> None:
         self.id = os.urandom(6).hex()
         self.problems: list[str] = []
         self._tracker, self._lock, self._number = tracker, -1, -1

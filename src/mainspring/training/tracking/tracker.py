@@ -25,8 +25,8 @@ from mainspring.clock import Clock, SystemClock
 from mainspring.errors import StorageError, did_you_mean
 from mainspring.storage.blobs import FolderBlobs
 from mainspring.storage.durable import locked, make_directory
-from mainspring.training.running import Running
-from mainspring.training.runs import Curve, Run
+from mainspring.training.tracking.running import Running
+from mainspring.training.tracking.runs import Curve, Run
 
 FLUSH_SECONDS = 0.25
 """How long a step may lie in memory before it is written."""

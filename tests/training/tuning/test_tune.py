@@ -18,9 +18,10 @@ import pytest
 from mainspring.errors import DeclarationError, TrainingError
 from mainspring.models.protocol import Rows
 from mainspring.training.adapters.lightgbm import BoostingRounds
-from mainspring.training.search import Choice, EarlyStopping, Found, Int, Real, Report, Search, tune
-from mainspring.training.space import decode, draw, encode, grid
-from mainspring.training.tracking import Tracker
+from mainspring.training.tracking.tracker import Tracker
+from mainspring.training.tuning.search import Search
+from mainspring.training.tuning.space import Choice, Int, Real, decode, draw, encode, grid
+from mainspring.training.tuning.tune import EarlyStopping, Found, Report, tune
 
 SPACE = {"rate": Real(1e-4, 1.0, log=True), "depth": Int(1, 12), "kind": Choice(["a", None, 3])}
 
@@ -144,7 +145,7 @@ SEARCH = Search(SPACE, sampler="tpe", trials=40, seed=4)
 
 
 def _started(folder: Path, workers: int) -> subprocess.Popen[bytes]:
-    code = f"import test_search as t; from pathlib import Path; t.tune(t.SEARCH, t.slow, Path({str(folder)!r}), workers={workers})"
+    code = f"import test_tune as t; from pathlib import Path; t.tune(t.SEARCH, t.slow, Path({str(folder)!r}), workers={workers})"
     script = folder.with_name("script.py")
     script.write_text(f"if __name__ == '__main__':\n    {code}\n")
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])

@@ -17,9 +17,9 @@ import pytest
 
 from mainspring.clock import HOUR, ManualClock
 from mainspring.errors import StorageError
-from mainspring.training.environment import code_version, environment
-from mainspring.training.runs import differences
-from mainspring.training.tracking import FLUSH_SECONDS, Tracker
+from mainspring.training.tracking.environment import code_version, environment
+from mainspring.training.tracking.runs import differences
+from mainspring.training.tracking.tracker import FLUSH_SECONDS, Tracker
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from mainspring.training.tracking import Tracker
+from mainspring.training.tracking.tracker import Tracker
 tracker = Tracker(Path(sys.argv[1]))
 for number in range(int(sys.argv[2])):
     with tracker.start("many", seed=number) as run:
@@ -135,7 +135,7 @@ def test_many_processes_write_at_once_and_nothing_is_lost(tmp_path: Path) -> Non
 KILLED = """
 import sys, time
 from pathlib import Path
-from mainspring.training.tracking import Tracker
+from mainspring.training.tracking.tracker import Tracker
 run = Tracker(Path(sys.argv[1])).start("killed")
 step = 0
 while True:

@@ -1,0 +1,1 @@
+"""Tuning: declared searches over settings."""
