@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 MOST_CATEGORIES = 1_000
 LEAST_COUNT = 5
+_BLOCK = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,8 @@ class Encoder:
                 kept = [text for text, count in counted if count >= LEAST_COUNT]
                 if kept or not _numbers(columns[name]):
                     categories[name] = {text: code for code, text in enumerate(kept)}
-        numbers = {name: _coded(columns[name], None) for name in names if name not in categories}
-        medians = {name: float(np.median(column)) for name, column in numbers.items() if len(column) and not np.isnan(column).any()}
+        numbers = ((name, _coded(columns[name], None)) for name in names if name not in categories)
+        medians = {name: float(np.median(column)) for name, column in numbers if len(column) and not np.isnan(column).any()}
         return cls(tuple(names), categories, medians)
 
     @property
@@ -54,8 +55,14 @@ class Encoder:
 
     def transform(self, columns: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
         """The matrix of shape ``(n, d)`` for columns of shape ``(n,)``."""
-        coded = np.column_stack([_coded(columns[name], table) for name, table in zip(self.names, self._tables, strict=True)])
-        return np.where(np.isnan(coded), self._nulls, coded)
+        coded = [_coded(columns[name], table) for name, table in zip(self.names, self._tables, strict=True)]
+        x = np.empty((len(coded[0]), len(coded)))
+        for begin in range(0, len(x), _BLOCK):
+            block = x[begin : begin + _BLOCK]
+            for place, column in enumerate(coded):
+                block[:, place] = column[begin : begin + _BLOCK]
+            np.copyto(block, self._nulls, where=np.isnan(block))
+        return x
 
     def transform_row(self, values: Sequence[Any]) -> npt.NDArray[np.float64]:
         """One row of shape ``(d,)`` from values in the order of ``names``, None for null."""
@@ -82,7 +89,7 @@ def _coded(column: npt.NDArray[Any], table: Mapping[str, int] | None) -> npt.NDA
         return np.array([table.get(value, np.nan) for value in column.tolist()], dtype=np.float64)
     if column.dtype == object:
         return np.array([np.nan if value is None else value for value in column.tolist()], dtype=np.float64)
-    return column.astype(np.float64)
+    return column.astype(np.float64, copy=False)
 
 
 def _numbers(column: npt.NDArray[Any]) -> bool:
