@@ -31,12 +31,13 @@ def training_bars() -> list[Bar]:
     if len({one["sum"] for runs in found.values() for one in runs}) != 1:
         raise SystemExit("the two sides do not predict the same")
     ours, plain = found["ours"], found["lightgbm"]
+    seconds, peak = (float(np.median([one[what] for one in plain])) for what in ("seconds", "bytes"))
     ratios = {what: [a[what] / b[what] for a, b in zip(ours, plain, strict=True)] for what in ("seconds", "bytes")}
     shape = f"{ROWS / 1e6:g} M x {COLUMNS}, {TREES} trees"
     return [
-        bar(f"fit {shape}", "s", [one["seconds"] for one in ours], floor=float(np.median([one["seconds"] for one in plain]))),
+        bar(f"fit {shape}", "s", [one["seconds"] for one in ours], floor=seconds),
         bar("  time to LightGBM's on the same arrays", "x", ratios["seconds"], bar=1.05),
-        bar("  peak memory", "GiB", [one["bytes"] / 2**30 for one in ours], floor=float(np.median([one["bytes"] for one in plain])) / 2**30),
+        bar("  peak memory", "GiB", [one["bytes"] / 2**30 for one in ours], floor=peak / 2**30),
         bar("  peak memory to LightGBM's", "x", ratios["bytes"], bar=1.3),
     ]
 

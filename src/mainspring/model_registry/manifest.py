@@ -24,7 +24,8 @@ class ModelManifest:
     request to its type (``request``) and the label to its own (``label``), ``dataset`` is the id of the version that holds the
     training set's manifest. ``seconds`` is the time of the fit, ``bytes`` the size of all artifacts, ``latency`` maps quantiles
     (``p50``, ``p99``) of one row's prediction to microseconds, ``environment`` packages to their versions, ``card`` names the
-    artifact that is the model's card, ``licence`` is an SPDX expression.
+    artifact that is the model's card, ``licence`` is an SPDX expression. ``start`` is the id of the version that the model went on
+    from, ``rows`` the number of rows that it was fitted to itself.
     """
 
     system: str = ""
@@ -42,6 +43,8 @@ class ModelManifest:
     card: str = ""
     licence: str = ""
     note: str = ""
+    start: str = ""
+    rows: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As it is registered."""

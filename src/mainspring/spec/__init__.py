@@ -9,6 +9,7 @@ from mainspring.spec.model import LightGBM, Linear, Model, Net, Sklearn, XGBoost
 from mainspring.spec.operation import PREVIOUS, Monitor, Policy, Rollout
 from mainspring.spec.requirements import Quality, Requirements, at_least, at_most, between
 from mainspring.spec.source import Source
+from mainspring.spec.splits import GroupSplit, LeaveLastOut, TimeGroupSplit, TimeSplit
 from mainspring.spec.system import System
 
 __all__ = [
@@ -23,7 +24,9 @@ __all__ = [
     "Fresh",
     "Function",
     "GroupMedian",
+    "GroupSplit",
     "Label",
+    "LeaveLastOut",
     "LightGBM",
     "Linear",
     "LinearRule",
@@ -40,6 +43,8 @@ __all__ = [
     "Sklearn",
     "Source",
     "System",
+    "TimeGroupSplit",
+    "TimeSplit",
     "Unique",
     "View",
     "XGBoost",

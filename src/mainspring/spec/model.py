@@ -8,6 +8,7 @@ from typing import Any
 
 from mainspring.clock import parse_duration
 from mainspring.errors import DeclarationError, did_you_mean
+from mainspring.spec.splits import GroupSplit, LeaveLastOut, OneFold, TimeGroupSplit, TimeSplit
 
 PLAIN = ("regression", "binary", "multiclass")
 OBJECTIVES = {
@@ -20,6 +21,9 @@ OBJECTIVES = {
 OF_NETS = ("regression", "regression_l1", "quantile", "binary", "multiclass")
 SHAPES = ("mlp", "wide_and_deep")
 CALIBRATIONS = ("isotonic", "platt")
+RETRAINS = ("full", "incremental", "both")
+FURTHER = 10
+"""Going on from a fitted model takes one in so many of its trees or epochs."""
 _OF_XGBOOST = {
     "regression": "reg:squarederror",
     "regression_l1": "reg:absoluteerror",
@@ -33,12 +37,19 @@ _OF_XGBOOST = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """What every model declares: on how much history it is fitted, when again, and what is made of its answers.
+    """What every model declares: on how much history it is fitted, when and how again, and what is made of its answers.
 
     ``offset`` names a feature that the model corrects instead of predicting from nothing; where it is null, it is 0 if there
     were such rows in training, and else the model leaves the answer to the fallback. ``interval`` are the two quantiles of
-    the predictive interval, from split conformal residuals on the newest ``holdout`` of the training data. ``ignore`` names
-    features that only other features use. Of two classes, ``negatives`` is the share of the zeros that is learned from (what the
+    the predictive interval, from split conformal residuals on held-out rows. ``ignore`` names features that only other features use.
+
+    Rows are held out by ``split``; without one, that is the newest ``holdout`` of them. Its validation side is what early stopping,
+    calibration and interval look at, and its test side what the gate judges by; without a test side, the same rows do both. ``group`` is
+    the column of the request whose values a split by groups keeps together. ``retrain`` says how the model is fitted again: ``full``
+    anew on all rows, ``incremental`` on the rows that are new, going on from the champion's trees or weights, or ``both``, of which
+    the better on the held-out rows is taken.
+
+    Of two classes, ``negatives`` is the share of the zeros that is learned from (what the
     model says is corrected for it), ``balanced`` gives both classes the same weight, and ``calibration`` (``"isotonic"``,
     ``"platt"``) makes probabilities of scores, on the holdout.
     """
@@ -48,7 +59,10 @@ class Model:
     interval: tuple[float, float] | None = None
     history: str | None = None
     holdout: str = "14d"
+    split: OneFold | None = None
+    group: str | None = None
     retrain_every: str | None = None
+    retrain: str = "full"
     ignore: Sequence[str] = ()
     negatives: float = 1.0
     balanced: bool = False
@@ -62,14 +76,24 @@ class Model:
             raise self._error(f"negatives={self.negatives} must be a share above 0, at most 1.")
         if self.calibration not in (None, *CALIBRATIONS):
             raise self._error(f"calibration '{self.calibration}' is not known.{did_you_mean(self.calibration or '', CALIBRATIONS)}")
+        if self.retrain not in RETRAINS:
+            raise self._error(f"retrain '{self.retrain}' is not known.{did_you_mean(self.retrain, RETRAINS)}")
+        if not isinstance(self.split, OneFold | None):
+            raise self._error(
+                f"split {self.split} does not part rows in one way. Declare a TimeSplit, GroupSplit, TimeGroupSplit or LeaveLastOut."
+            )
+        if isinstance(self.split, GroupSplit | TimeGroupSplit | LeaveLastOut) != (self.group is not None):
+            raise self._error(
+                f"split {self.split} and group {self.group!r} do not belong together. A split by groups needs the column that groups."
+            )
         for duration in (self.history, self.holdout, self.retrain_every):
             if duration is not None:
                 parse_duration(duration)
 
     @property
-    def holdout_us(self) -> int:
-        """Length of the newest stretch that is held back from training, in microseconds."""
-        return parse_duration(self.holdout)
+    def held_out(self) -> OneFold:
+        """How rows are held out: as declared, or the newest ``holdout``."""
+        return self.split or TimeSplit(self.holdout)
 
     @property
     def history_us(self) -> int | None:
@@ -91,6 +115,11 @@ class Model:
         """The kind of its learner and that one's settings."""
         raise NotImplementedError
 
+    @property
+    def further(self) -> tuple[str, dict[str, Any]] | None:
+        """The learner that goes on from a fitted model; None where a model of this kind can only be fitted anew."""
+        return None
+
     def _error(self, problem: str) -> DeclarationError:
         return DeclarationError(f"{type(self).__name__}: {problem}")
 
@@ -98,6 +127,8 @@ class Model:
         """Hold options for two classes, and those for numbers, against the task."""
         if self.task != "binary" and (self.negatives < 1 or self.balanced or self.calibration is not None):
             raise self._error(f"negatives, balanced and calibration are for two classes, the task is {self.task}.")
+        if self.retrain != "full" and self.further is None:
+            raise self._error(f"retrain='{self.retrain}': a model of this kind is fitted anew, which is all it can. Leave it out.")
         if self.task != "regression" and (self.interval is not None or self.offset is not None):
             raise self._error(f"offset and interval are for numbers, the task is {self.task}.")
 
@@ -140,6 +171,12 @@ class LightGBM(Model):
         own = ("objective", "trees", "leaves", "learning_rate", "min_leaf_rows", "feature_fraction", "l2", "classes", "patience")
         return "lightgbm", {**{name: getattr(self, name) for name in own}, "alpha": self.quantile}
 
+    @property
+    def further(self) -> tuple[str, dict[str, Any]]:
+        """See `Model`: a tenth of the trees on top."""
+        kind, settings = self.learner
+        return kind, {**settings, "trees": max(1, self.trees // FURTHER)}
+
 
 @dataclass(frozen=True, slots=True)
 class XGBoost(Model):
@@ -176,6 +213,12 @@ class XGBoost(Model):
         own = ("trees", "depth", "learning_rate", "min_leaf_weight", "row_fraction", "feature_fraction", "l2", "classes", "patience")
         settings = {name: getattr(self, name) for name in own}
         return "xgboost", {**settings, "objective": _OF_XGBOOST[self.objective], "alpha": self.quantile}
+
+    @property
+    def further(self) -> tuple[str, dict[str, Any]]:
+        """See `Model`: a tenth of the trees on top."""
+        kind, settings = self.learner
+        return kind, {**settings, "trees": max(1, self.trees // FURTHER)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +321,12 @@ class Net(Model):
         own = ("objective", "shape", "classes", "dropout", "epochs", "batch", "learning_rate", "weight_decay", "patience")
         lists = {"hidden": list(self.hidden), "crosses": [list(pair) for pair in self.crosses]}
         return "net", {**{name: getattr(self, name) for name in own}, **lists, "level": self.quantile}
+
+    @property
+    def further(self) -> tuple[str, dict[str, Any]]:
+        """See `Model`: fine-tuned for a tenth of the epochs at a tenth of the learning rate."""
+        kind, settings = self.learner
+        return kind, {**settings, "epochs": max(1, self.epochs // FURTHER), "learning_rate": self.learning_rate / FURTHER}
 
 
 def _check_classes(model: Model, classes: int) -> None:

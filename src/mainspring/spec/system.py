@@ -189,6 +189,8 @@ class _Check:
         features = [feature.name for feature in system.features]
         for name in (*model.ignore, *([model.offset] if model.offset else [])):
             self._exists(name, features, "model")
+        if model.group is not None:
+            self._exists(model.group, system.request.schema.names, "model, group")
         for feature in system.inputs:
             if feature.type in (Type.INSTANT, Type.JSON):
                 what = "an instant" if feature.type == Type.INSTANT else "a list or map"

@@ -26,6 +26,7 @@ from mainspring.errors import TrainingError
 from mainspring.feature_store.offline import AS_OF, OfflineStore
 from mainspring.schema import EVENT_ID, EVENT_TIME, Field, Type
 from mainspring.spec import System
+from mainspring.spec.splits import to_dict
 from mainspring.spec.versions import feature_versions, origins
 from mainspring.storage.tables import Tables
 from mainspring.training.sets import Lazy, Sets, Stretch, address_of
@@ -62,8 +63,8 @@ class Dataset:
             digest.update(np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()
 
-    def where(self, chosen: npt.NDArray[np.bool_]) -> Dataset:
-        """The rows where ``chosen`` of shape ``(n,)`` is true."""
+    def take(self, chosen: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Dataset:
+        """The rows of these numbers, or those where a mask of shape ``(n,)`` is true."""
         columns = Lazy(list(self.columns), lambda name: self.columns[name][chosen])
         return Dataset(columns, self.as_of[chosen], self.label[chosen], self.label_known_at[chosen], self.manifest)
 
@@ -105,7 +106,8 @@ def load(sets: Sets, address: str, system: System) -> Dataset:
     rows = sets.rows(address, stretches)
     taken = pa.concat_tables(rows)
     as_of, known_at = (np.asarray(taken.column(name).to_numpy(), dtype=np.int64) for name in ("as_of", "label_known_at"))
-    return Dataset(sets.load(stretches, rows, _types(system)), as_of, from_float(taken.column("label")), known_at, manifest)
+    whole = {**manifest, "split": to_dict(system.model.held_out)}
+    return Dataset(sets.load(stretches, rows, _types(system)), as_of, from_float(taken.column("label")), known_at, whole)
 
 
 class _Build:

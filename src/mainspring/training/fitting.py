@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,15 +33,20 @@ class Examples:
         return len(self.label)
 
 
-def fit_model(spec: Model, names: list[str], examples: Examples, held_out: Examples, *, threads: int = 2) -> TabularModel:
+def fit_model(
+    spec: Model, names: list[str], examples: Examples, held_out: Examples, *, threads: int = 2, start: TabularModel | None = None
+) -> TabularModel:
     """The model that ``spec`` declares over the columns ``names``; early stopping, calibration and interval look at ``held_out``.
 
+    With ``start`` the learner goes on from its predictor, with its encoding of the columns.
+
     Raises:
-        TrainingError: the labels do not fit the task, or the learner cannot learn from them.
+        TrainingError: the labels do not fit the task, the learner cannot learn from them, or it cannot go on from ``start``.
         MissingExtraError: the learner's library is not installed.
     """
     _check(spec, examples)
-    encoder = Encoder.fit(examples.columns, names)
+    encoder = Encoder.fit(examples.columns, names) if start is None else start.encoder
+    kind, settings = spec.learner if start is None else _further(spec, names, start)
     offsets = [_offsets(spec, one) for one in (examples, held_out)]
     rows, watched = (
         Rows(encoder.transform(one.columns), one.label - offset, one.weight, one.groups)
@@ -48,12 +54,22 @@ def fit_model(spec: Model, names: list[str], examples: Examples, held_out: Examp
     )
     if spec.task == "binary":
         rows = _balanced(_thinned(rows, spec.negatives, spec.seed)) if spec.balanced else _thinned(rows, spec.negatives, spec.seed)
-    kind, settings = spec.learner
+    going_on = {} if start is None else {"start": start.predictor}
     predictor = learner(kind, settings).fit(
-        rows, names=names, categorical=encoder.categorical, held_out=watched, seed=spec.seed, threads=threads
+        rows, names=names, categorical=encoder.categorical, held_out=watched, seed=spec.seed, threads=threads, **going_on
     )
     model = TabularModel(encoder, kind, settings, predictor, spec.offset, float(np.mean(offsets[0])), kept=spec.negatives)
     return _finished(spec, model, held_out)
+
+
+def _further(spec: Model, names: list[str], start: TabularModel) -> tuple[str, dict[str, Any]]:
+    """The learner that goes on from ``start``."""
+    if spec.further is None or spec.further[0] != start.kind or start.encoder.names != tuple(names) or start.offset != spec.offset:
+        raise TrainingError(
+            f"{type(spec).__name__}: it cannot go on from a model of kind '{start.kind}' over {len(start.encoder.names)} columns "
+            "that was declared otherwise. Fit it anew."
+        )
+    return spec.further
 
 
 def _check(spec: Model, examples: Examples) -> None:
