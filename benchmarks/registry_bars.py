@@ -15,7 +15,7 @@ import numpy as np
 from harness import QUICK, Bar, bar, interleaved, write
 
 from mainspring.model_registry import ModelManifest, Registry
-from mainspring.model_registry.manifest import environment
+from mainspring.model_registry.manifest import dependencies
 from mainspring.models.tabular import TabularModel
 from mainspring.spec import LightGBM
 from mainspring.training.fitting import Examples, fit_model
@@ -113,7 +113,7 @@ def _manifest() -> dict[str, object]:
         schema={"request": dict.fromkeys(NAMES, "float"), "label": {"y": "float"}},
         parameters={"trees": 200, "leaves": 31},
         metrics={f"metric_{i}": statistics.NormalDist().cdf(i) for i in range(20)},
-        environment=environment(),
+        environment=dependencies(),
     ).to_dict()
 
 

@@ -16,6 +16,7 @@ from mainspring.cli.ingesting import ingest, quarantine
 from mainspring.cli.models import decision_line, models
 from mainspring.cli.runs import runs
 from mainspring.cli.streaming import dead_letters, stream
+from mainspring.cli.training import train
 from mainspring.errors import MainspringError
 
 
@@ -184,6 +185,7 @@ def verify(system: str, workspace: Path | None, as_json: bool) -> None:
         sys.exit(9)
 
 
+main.add_command(train)
 main.add_command(models)
 
 

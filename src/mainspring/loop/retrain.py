@@ -15,7 +15,7 @@ from mainspring.evaluation.gate import Candidate, GateResult, judge
 from mainspring.model_registry import ModelManifest, Registry, Version
 from mainspring.serving.versions import load
 from mainspring.spec import System
-from mainspring.training.dataset import Dataset, DatasetBuilder
+from mainspring.training.dataset import Dataset, DatasetBuilder, Progress
 from mainspring.training.reproduce import begin, complete
 from mainspring.training.tracking.tracker import Tracker
 from mainspring.training.train import Start, Trained, fit, register
@@ -32,10 +32,10 @@ class Retrainer:
     threads: int = 2
     tracker: Tracker | None = None
 
-    def dataset(self, at: int) -> Dataset:
+    def dataset(self, at: int, progress: Progress | None = None) -> Dataset:
         """The training set as of ``at``, reaching back as far as the model's ``history`` says."""
         history = self.system.model.history_us
-        return self.builder.build(None if history is None else at - history, at)
+        return self.builder.build(None if history is None else at - history, at, progress)
 
     def train(
         self, dataset: Dataset, at: int, *, shuffle_labels: np.random.Generator | None = None, note: str = ""

@@ -64,7 +64,7 @@ class ModelManifest:
 
 
 @cache
-def environment() -> Mapping[str, str]:
+def dependencies() -> Mapping[str, str]:
     """Python, this package and those of its dependencies and extras that are installed, with their versions; looked up once."""
     found = {"python": platform.python_version(), "mainspring": importlib.metadata.version("mainspring")}
     for requirement in importlib.metadata.requires("mainspring") or []:

@@ -82,6 +82,14 @@ class DatasetBuilder:
     tables: Tables
     folder: Path | None = None
 
+    def newest(self) -> int:
+        """The instant of the newest question in the tables.
+
+        Raises:
+            TrainingError: there is none.
+        """
+        return int(_times(self.system, self.tables)[-1])
+
     def build(self, start: int | None, now: int, progress: Progress | None = None) -> Dataset:
         """Requests from ``start`` (None for all) to ``now`` whose label was known by ``now``.
 
@@ -153,10 +161,7 @@ class _Build:
 
     def _cut(self) -> list[int]:
         """Where the questions are cut: as in the newest set, and what is new by `STRETCH_ROWS`."""
-        files = self._tables.files(self._system.request.name)
-        if not files:
-            raise TrainingError(f"System '{self._system.name}': source '{self._system.request.name}' has no facts. Ingest some first.")
-        times = np.sort(np.concatenate([pq.read_table(file, columns=[EVENT_TIME]).column(0).to_numpy() for file in files]))
+        times = _times(self._system, self._tables)
         times = times[times < self._now]
         times = times if self._start is None else times[times >= self._start]
         if not len(times):
@@ -237,6 +242,14 @@ class _Build:
         return TrainingError(
             f"System '{self._system.name}': no request before {format_instant(self._now)} has a label yet. Ingest more history."
         )
+
+
+def _times(system: System, tables: Tables) -> npt.NDArray[np.int64]:
+    """The instants of all questions, rising."""
+    files = tables.files(system.request.name)
+    if not files:
+        raise TrainingError(f"System '{system.name}': source '{system.request.name}' has no facts. Ingest some first.")
+    return np.sort(np.concatenate([pq.read_table(file, columns=[EVENT_TIME]).column(0).to_numpy() for file in files]))
 
 
 def from_float(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:

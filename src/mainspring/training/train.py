@@ -14,7 +14,7 @@ import numpy.typing as npt
 from mainspring.columns import Array
 from mainspring.errors import TrainingError
 from mainspring.model_registry import ModelManifest, Registry, Version
-from mainspring.model_registry.manifest import environment
+from mainspring.model_registry.manifest import dependencies
 from mainspring.models.baselines import GroupMedians, LinearLine
 from mainspring.models.tabular import TabularModel
 from mainspring.spec import GroupMedian, LinearRule, System
@@ -165,7 +165,7 @@ def register(
         bytes=sum(map(len, artifacts.values())),
         latency=latency(trained.model, trained.holdout),
         code=code,
-        environment=environment(),
+        environment=dependencies(),
         card=CARD if card else "",
         licence=licence,
         note=note,
