@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -12,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from harness import QUICK, Bar, bar, interleaved, write
+from harness import QUICK, Bar, bar, interleaved
 
 from mainspring.model_registry import ModelManifest, Registry
 from mainspring.model_registry.manifest import dependencies
@@ -115,8 +114,3 @@ def _manifest() -> dict[str, object]:
         metrics={f"metric_{i}": statistics.NormalDist().cdf(i) for i in range(20)},
         environment=dependencies(),
     ).to_dict()
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as made:
-        sys.exit(write("registry", registry_bars(Path(made))))

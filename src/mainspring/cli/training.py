@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("system")
-@click.option(
-    "--retrain", type=click.Choice(RETRAINS), default=None, help="Fit anew, go on from the champion, or both; else as declared."
-)
+@click.option("--retrain", type=click.Choice(RETRAINS), default=None, help="Fit anew, go on from the champion, or both; else as declared.")
 @click.option("--at", default=None, help="Train on what was known at this instant (ISO 8601, UTC); the newest fact without it.")
 @click.option("--shadow", is_flag=True, help="Where it passes the gate, let it score every request unseen, beside the champion.")
 @click.option("--note", default="by hand", show_default=True, help="What to record beside it.")
