@@ -80,12 +80,13 @@ def reproduce(tracker: Tracker, run: Run, tables: Tables) -> Reproduction:
     trained = fit(system, dataset, threads=run.parameters["threads"], shuffle_labels=_generator(run.parameters["shuffle_labels"]))
     made = {name: hashlib.sha256(data).hexdigest() for name, data in to_artifacts(system, trained).items()}
     artifacts = {name: (run.artifacts.get(name, ""), made.get(name, "")) for name in sorted({*run.artifacts, *made})}
-    then = {"data": _values(run.data), "environment": tracker.environment(run), "code": run.code}
-    now = {"data": _values(dataset.manifest), "environment": environment(), "code": dict(code_version())}
+    then = {"data": values(run.data), "environment": tracker.environment(run), "code": run.code}
+    now = {"data": values(dataset.manifest), "environment": environment(), "code": dict(code_version())}
     return Reproduction(run.id, artifacts, differences({"then": then, "now": now}), time.perf_counter() - started)
 
 
-def _values(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def values(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What the manifest of a data set says of its values, and not of when it was built."""
     return {name: value for name, value in manifest.items() if name not in _PASSING}
 
 

@@ -1,0 +1,146 @@
+"""From a registered version to a smaller one: made, measured beside it, judged, and registered with what it was made from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mainspring.clock import DAY
+from mainspring.errors import DeclarationError, RegistryError, TrainingError
+from mainspring.model_registry import ModelManifest, Registry, Version
+from mainspring.model_registry.manifest import environment
+from mainspring.models.pruning import Progress
+from mainspring.models.tabular import TabularModel
+from mainspring.spec import System
+from mainspring.training.compression.measure import Bound, Side, Table, side_by_side, str_of, values_of
+from mainspring.training.compression.steps import Material, Step, applied, beside, to_dict
+from mainspring.training.dataset import Dataset, DatasetBuilder
+from mainspring.training.fitting import Examples
+from mainspring.training.reproduce import values
+from mainspring.training.train import split
+
+TIMED_ROWS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A registered version with its model and its data set's two sides, as at its training."""
+
+    version: Version
+    model: TabularModel
+    learned: Dataset
+    held_out: Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Compressed:
+    """The version that was made, whether it may be released, and the figures behind that."""
+
+    version: Version
+    passed: bool
+    reason: str
+    table: Table
+
+
+def compress(
+    system: System, registry: Registry, builder: DatasetBuilder, version: Version, steps: Sequence[Step], bound: Bound,
+    *, at: int, code: str, by: str = "gate", threads: int = 1, progress: Progress = lambda _done, _total: None,
+) -> Compressed:  # fmt: skip
+    """Apply ``steps`` to ``version`` one after another, compare, register the outcome and record the gate's decision about it.
+
+    Rows that were held back at the training judge: the paired interval of the loss, by days, must lie below ``bound``. A version that
+    loses more is registered too, and recorded as refused. With one thread the same call registers the same bits.
+
+    Raises:
+        DeclarationError: there is no step, or the measure is not one of the system's task.
+        RegistryError: the version cannot be read, or was trained with other definitions of features.
+        TrainingError: its data set can no longer be built, or a step does not suit it.
+    """
+    task = system.model.task
+    if not steps or bound.measure.kind != task:
+        raise DeclarationError(
+            f"System '{system.name}': {len(steps)} steps, and '{bound.metric}' measures {bound.measure.kind}. Give at least one step, and a "
+            f"measure of {task}."
+        )
+    source = open_version(system, registry, builder, version)
+    names = beside(steps)
+    teachers = {name: load_model(system, registry, registry.resolve(system.name, name)) for name in names}
+    learned, held_out = (Examples(part.columns, part.label) for part in (source.learned, source.held_out))
+    model, spec, started = source.model, system.model, time.perf_counter()
+    for step in steps:
+        model, spec = applied(step, model, Material(spec, learned, held_out, teachers, threads, progress))
+    seconds = round(time.perf_counter() - started, 3)
+    artifacts = {**model.to_artifacts(), **_unchanged(registry, version, system)}
+    table = _table(source, model, artifacts, bound)
+    before = ModelManifest.of(version)
+    body = ModelManifest(
+        system=system.hash,
+        features=system.feature_hashes,
+        schema=before.schema,
+        dataset=before.dataset,
+        parameters={"model": type(spec).__name__, **asdict(spec)},
+        metrics={"rows": len(held_out), **values_of(model.predict(held_out.columns), held_out.label, task)},
+        seed=spec.seed,
+        seconds=seconds,
+        bytes=sum(map(len, artifacts.values())),
+        latency={"p50": table.compressed.p50, "p99": table.compressed.p99},
+        code=code,
+        environment=environment(),
+        licence=before.licence,
+        made_from=version.id,
+        compression={"steps": [to_dict(step) for step in steps], "table": table.to_dict()},
+    )
+    made = registry.register("model", system.name, body.to_dict(), artifacts, at=at)
+    reason = f"{table.smaller:.2f} times smaller than {version.id}: {str_of(table.loss)}"
+    action = "gate_passed" if table.loss.holds else "gate_refused"
+    registry.decide(system.name, action, made.id, at=at, by=by, reason=reason, evidence=table.to_dict())
+    return Compressed(made, table.loss.holds, reason, table)
+
+
+def open_version(system: System, registry: Registry, builder: DatasetBuilder, version: Version) -> Source:
+    """A version with its model, and its data set built again.
+
+    Raises:
+        RegistryError: it cannot be read, or was trained with other definitions of features.
+        TrainingError: the sources no longer hold what it was trained on.
+    """
+    model = load_model(system, registry, version)
+    recorded = registry.version(ModelManifest.of(version).dataset).manifest
+    dataset = builder.build(recorded["from"], recorded["until"])
+    if values(dataset.manifest) != values(recorded):
+        raise TrainingError(
+            f"Version '{version.id}': its data set can no longer be built, for sources or labels have changed since. "
+            "Train a new version and compress that."
+        )
+    learned, held_out = split(system, dataset)
+    return Source(version, model, learned, held_out)
+
+
+def load_model(system: System, registry: Registry, version: Version) -> TabularModel:
+    """The model of a version.
+
+    Raises:
+        RegistryError: it cannot be read, or was trained with other definitions of features.
+    """
+    if version.manifest["features"] != system.feature_hashes:
+        raise RegistryError(f"Version '{version.id}' was trained with other definitions of features than '{system.name}' has now. Train again.")
+    return TabularModel.from_artifacts({name: registry.artifact(version, name) for name in version.artifacts})
+
+
+def _unchanged(registry: Registry, version: Version, system: System) -> dict[str, bytes]:
+    return {"baselines.json": registry.artifact(version, "baselines.json"), "system.json": system.to_json().encode()}
+
+
+def _table(source: Source, model: TabularModel, artifacts: dict[str, bytes], bound: Bound) -> Table:
+    rows = source.held_out
+    sizes = (sum(map(len, source.model.to_artifacts().values())), sum(map(len, model.to_artifacts().values())))
+    sides = [_side(one, rows, size) for one, size in zip((source.model, model), sizes, strict=True)]
+    return side_by_side(sides[0], sides[1], rows.label, bound, rows=min(TIMED_ROWS, len(rows)), blocks=rows.as_of // DAY)
+
+
+def _side(model: TabularModel, rows: Dataset, size: int) -> Side:
+    columns = [rows.columns[name][:TIMED_ROWS].tolist() for name in model.encoder.names]
+    asked: list[list[Any]] = [[None if value != value else value for value in row] for row in zip(*columns, strict=True)]
+    return Side(size, lambda number: model.predict_row(asked[number]), lambda: model.predict(rows.columns))
