@@ -1,0 +1,87 @@
+"""Models as ONNX files: one file that answers as the model does, smaller if asked, and served without the library that trained it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, Protocol
+
+import numpy.typing as npt
+
+from mainspring.errors import ExportError
+from mainspring.models.parity import Parity, Tolerance, compared
+from mainspring.models.protocol import Floats, Predictor
+from mainspring.models.tabular import TabularModel
+
+Values = npt.NDArray[Any]
+How = Literal["dynamic", "static"]
+
+_WRITERS: Mapping[str, str] = {}
+
+
+class Answering(Protocol):
+    """What can be exported: a `Predictor`, or a net over images."""
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers it gives a row."""
+        ...
+
+    def predict(self, x: Values) -> Floats:
+        """Answers of shape ``(n,)`` or ``(n, outputs)``."""
+        ...
+
+
+def to_onnx(predictor: Answering, *, reference: Floats | None = None) -> bytes:
+    """The predictor as one ONNX file, which `load_onnx` and any other runtime reads.
+
+    Input ``x`` of shape ``(n, d)``, float64 (images: uint8 of shape ``(n, h, w, c)``); outputs ``prediction`` and ``score`` (before the
+    link), float64 of shape ``(n, outputs)``. ``reference`` of shape ``(d,)`` is the row that contributions are measured against: without it,
+    a row of missing values.
+
+    Raises:
+        ExportError: there is no ONNX form of such a predictor.
+        MissingExtraError: onnx is not installed.
+    """
+    raise NotImplementedError
+
+
+def load_onnx(exported: bytes, names: Sequence[str] | None = None) -> Predictor:
+    """The `mainspring.models.adapters.onnxruntime.OnnxPredictor` of an exported file; with ``names`` it must be one for these columns.
+
+    Raises:
+        RegistryError: the file is damaged, foreign, or one for other columns.
+        MissingExtraError: onnxruntime is not installed.
+    """
+    raise NotImplementedError
+
+
+def parity(predictor: Answering, exported: bytes, x: Values, *, decide_at: Sequence[float] = ()) -> Parity:
+    """How far an exported file's answers are from the predictor's.
+
+    On the rows ``x``, on rows of ``x`` put exactly on split thresholds and one unit in the last place beside, with missing values, and
+    with categories that were never learned. ``decide_at`` are thresholds of decisions.
+    """
+    raise NotImplementedError
+
+
+def quantize(exported: bytes, how: How, *, calibration: Values | None = None) -> bytes:
+    """An exported net with INT8 weights and tables, about a quarter of the size.
+
+    ``dynamic`` measures the range of each activation as it comes, ``static`` on the rows ``calibration`` beforehand.
+
+    Raises:
+        ExportError: the file is no net, or ``static`` has no rows to calibrate on.
+        MissingExtraError: onnx or onnxruntime is not installed.
+    """
+    raise NotImplementedError
+
+
+def as_onnx(model: TabularModel, x: Floats, *, tolerance: Tolerance | None = None) -> tuple[TabularModel, Parity]:
+    """The model with its predictor exported and held against itself on encoded rows ``x``; it is registered and served like any other.
+
+    Raises:
+        ExportError: there is no ONNX form of it, or the file is not at par.
+    """
+    raise NotImplementedError
