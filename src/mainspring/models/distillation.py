@@ -37,7 +37,9 @@ def lesson(task: str, taught: Floats, y: Floats, weight: Floats | None = None, *
     if task not in TASKS:
         raise TrainingError(f"Distil: the task is {task}; what can be distilled is {', '.join(TASKS)}.")
     if not np.isfinite(taught).all():
-        raise TrainingError(f"Distil: the teacher answers {int((~np.isfinite(taught)).sum())} times with no finite number. Look at its labels.")
+        raise TrainingError(
+            f"Distil: the teacher answers {int((~np.isfinite(taught)).sum())} times with no finite number. Look at its labels."
+        )
     weights = np.ones(len(y)) if weight is None else weight
     if task == "regression":
         return Lesson(np.arange(len(y)), (1 - truth) * taught + truth * y, weights)

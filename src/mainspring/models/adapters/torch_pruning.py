@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from mainspring.errors import TrainingError
 from mainspring.models.adapters.torch_bodies import Mlp, WideAndDeep
@@ -19,6 +19,7 @@ from mainspring.models.pruning import Progress, Prune
 
 ASKED_ROWS = 4_096
 AT_ONCE = 256
+P = TypeVar("P", NetPredictor, ImagePredictor)
 _OF_A_NORM = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -39,9 +40,10 @@ def pruned_net(
     Raises:
         TrainingError: the net is neither an MLP nor wide and deep, has no hidden layer, or its loss is not finite.
     """
-    if not isinstance(predictor.body, Mlp | WideAndDeep) or not predictor.body.hidden:
+    body = predictor.body
+    if not isinstance(body, Mlp | WideAndDeep) or not body.hidden:
         raise TrainingError(
-            f"Prune: a net of the shape {predictor.body} is not pruned. Prune an Mlp or WideAndDeep with hidden layers, or distil it."
+            f"Prune: a net of the shape {body} is not pruned. Prune an Mlp or WideAndDeep with hidden layers, or distil it."
         )
     learner = declared_net(**settings)
     schedule = replace(learner.schedule, epochs=step.epochs)
@@ -54,13 +56,13 @@ def pruned_net(
     def narrowed(net: NetPredictor, share: float) -> NetPredictor:
         x = torch.from_numpy(net.columns.apply(asked).astype("float32"))
         units = _neurons(net.net)
-        left = _left(net.net, units, _losses(net.net, net.tasks, x, labels), _rest(predictor.body.hidden, share))
-        body = replace(net.body, hidden=tuple(map(len, left)))  # type: ignore[type-var]
-        return replace(net, body=body, net=_cut(net.net, build(body, net.columns, net.vector, net.tasks), units, left))
+        left = _left(net.net, units, _losses(net.net, net.tasks, x, labels), _rest(body.hidden, share))
+        thin = replace(body, hidden=tuple(map(len, left)))
+        return replace(net, body=thin, net=_cut(net.net, build(thin, net.columns, net.vector, net.tasks), units, left))
 
     with repeatable(seed, threads):
         smaller = _in_rounds(predictor, step, fitted, narrowed, progress)
-    return smaller, {**settings, "hidden": list(smaller.body.hidden)}
+    return smaller, {**settings, "hidden": _rest(body.hidden, step.share if step.structured else 0.0)}
 
 
 def pruned_images(
@@ -89,7 +91,7 @@ def pruned_images(
         return _in_rounds(predictor, step, fitted, narrowed, progress)
 
 
-def _in_rounds(predictor: Any, step: Prune, fitted: Callable[[Any], Any], narrowed: Callable[[Any, float], Any], progress: Progress) -> Any:
+def _in_rounds(predictor: P, step: Prune, fitted: Callable[[P], P], narrowed: Callable[[P, float], P], progress: Progress) -> P:
     for number, share in enumerate(step.shares):
         progress(number, step.rounds)
         smaller = narrowed(predictor, share) if step.structured else replace(predictor, net=_masked(predictor.net, share))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from mainspring.clock import DAY
 from mainspring.errors import DeclarationError, RegistryError, TrainingError
 from mainspring.model_registry import ModelManifest, Registry, Version
 from mainspring.model_registry.manifest import environment
-from mainspring.models.pruning import Progress
 from mainspring.models.tabular import TabularModel
 from mainspring.spec import System
 from mainspring.training.compression.measure import Bound, Side, Table, side_by_side, str_of, values_of
@@ -22,6 +22,11 @@ from mainspring.training.reproduce import values
 from mainspring.training.train import split
 
 TIMED_ROWS = 500
+Progress = Callable[[str, int, int], None]
+
+
+def silent(_stage: str, _done: int, _total: int) -> None:
+    """Shows no progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,34 +51,42 @@ class Compressed:
 
 def compress(
     system: System, registry: Registry, builder: DatasetBuilder, version: Version, steps: Sequence[Step], bound: Bound,
-    *, at: int, code: str, by: str = "gate", threads: int = 1, progress: Progress = lambda _done, _total: None,
+    *, at: int, code: str, threads: int = 1, progress: Progress = silent,
 ) -> Compressed:  # fmt: skip
     """Apply ``steps`` to ``version`` one after another, compare, register the outcome and record the gate's decision about it.
 
     Rows that were held back at the training judge: the paired interval of the loss, by days, must lie below ``bound``. A version that
-    loses more is registered too, and recorded as refused. With one thread the same call registers the same bits.
+    loses more is registered too, and recorded as refused. With one thread the same call registers the same bits. ``progress`` is told
+    stages with how much of each is done.
 
     Raises:
         DeclarationError: there is no step, or the measure is not one of the system's task.
         RegistryError: the version cannot be read, or was trained with other definitions of features.
-        TrainingError: its data set can no longer be built, or a step does not suit it.
+        TrainingError: the version was refused or is itself made from another, its data set can no longer be built, or a step does
+            not suit it.
     """
     task = system.model.task
     if not steps or bound.measure.kind != task:
         raise DeclarationError(
-            f"System '{system.name}': {len(steps)} steps, and '{bound.metric}' measures {bound.measure.kind}. Give at least one step, and a "
-            f"measure of {task}."
+            f"System '{system.name}': {len(steps)} steps, and '{bound.metric}' is for {bound.measure.kind}. "
+            f"Give at least one step, and a measure for {task}."
         )
+    _check_original(system, registry, version)
     source = open_version(system, registry, builder, version)
     names = beside(steps)
     teachers = {name: load_model(system, registry, registry.resolve(system.name, name)) for name in names}
     learned, held_out = (Examples(part.columns, part.label) for part in (source.learned, source.held_out))
     model, spec, started = source.model, system.model, time.perf_counter()
-    for step in steps:
-        model, spec = applied(step, model, Material(spec, learned, held_out, teachers, threads, progress))
+    for number, step in enumerate(steps, 1):
+        advance = partial(progress, f"{type(step).__name__} ({number} of {len(steps)})")
+        advance(0, 1)
+        model, spec = applied(step, model, Material(spec, learned, held_out, teachers, threads, advance))
+        advance(1, 1)
     seconds = round(time.perf_counter() - started, 3)
+    progress("Measuring", 0, 1)
     artifacts = {**model.to_artifacts(), **_unchanged(registry, version, system)}
-    table = _table(source, model, artifacts, bound)
+    table = _table(source, model, bound)
+    progress("Measuring", 1, 1)
     before = ModelManifest.of(version)
     body = ModelManifest(
         system=system.hash,
@@ -95,7 +108,7 @@ def compress(
     made = registry.register("model", system.name, body.to_dict(), artifacts, at=at)
     reason = f"{table.smaller:.2f} times smaller than {version.id}: {str_of(table.loss)}"
     action = "gate_passed" if table.loss.holds else "gate_refused"
-    registry.decide(system.name, action, made.id, at=at, by=by, reason=reason, evidence=table.to_dict())
+    registry.decide(system.name, action, made.id, at=at, by="gate", reason=reason, evidence=table.to_dict())
     return Compressed(made, table.loss.holds, reason, table)
 
 
@@ -125,15 +138,27 @@ def load_model(system: System, registry: Registry, version: Version) -> TabularM
         RegistryError: it cannot be read, or was trained with other definitions of features.
     """
     if version.manifest["features"] != system.feature_hashes:
-        raise RegistryError(f"Version '{version.id}' was trained with other definitions of features than '{system.name}' has now. Train again.")
+        raise RegistryError(
+            f"Version '{version.id}' was trained with other definitions of features than '{system.name}' has now. Train again."
+        )
     return TabularModel.from_artifacts({name: registry.artifact(version, name) for name in version.artifacts})
+
+
+def _check_original(system: System, registry: Registry, version: Version) -> None:
+    """Losses must not add up unseen, and no version gets past a gate that refused it."""
+    before = ModelManifest.of(version).made_from
+    if before:
+        raise TrainingError(f"Version '{version.id}' was itself made from {before}. Compress that one, with the steps of both.")
+    judged = [one.action for one in registry.decisions(system.name) if one.version == version.id and one.action.startswith("gate_")]
+    if judged and judged[-1] == "gate_refused":
+        raise TrainingError(f"Version '{version.id}' was refused by the gate. Compress one that passed.")
 
 
 def _unchanged(registry: Registry, version: Version, system: System) -> dict[str, bytes]:
     return {"baselines.json": registry.artifact(version, "baselines.json"), "system.json": system.to_json().encode()}
 
 
-def _table(source: Source, model: TabularModel, artifacts: dict[str, bytes], bound: Bound) -> Table:
+def _table(source: Source, model: TabularModel, bound: Bound) -> Table:
     rows = source.held_out
     sizes = (sum(map(len, source.model.to_artifacts().values())), sum(map(len, model.to_artifacts().values())))
     sides = [_side(one, rows, size) for one, size in zip((source.model, model), sizes, strict=True)]

@@ -31,7 +31,11 @@ class Bound:
     most: float
 
     def __post_init__(self) -> None:
-        known = [name for name, one in METRICS.items() if one.better in ("higher", "lower") and one.kind in ("regression", "binary", "multiclass")]
+        known = [
+            name
+            for name, one in METRICS.items()
+            if one.better in ("higher", "lower") and one.kind in ("regression", "binary", "multiclass")
+        ]
         if self.metric not in known:
             raise DeclarationError(f"Bound: the measure '{self.metric}' cannot bound a loss.{did_you_mean(self.metric, known)}")
         if not self.most > 0:
@@ -99,13 +103,18 @@ class Table:
 
     def lines(self) -> list[str]:
         """For a terminal."""
-        rows = [("", "KB", "p50 us", "p99 us", "rows/s", self.loss.metric)]
-        for name, one in (("original", self.original), ("compressed", self.compressed)):
-            rows.append((name, f"{one.bytes / 1e3:.1f}", f"{one.p50:.1f}", f"{one.p99:.1f}", f"{one.rows_per_second:,.0f}", f"{one.value:.5g}"))
         first, second = self.original, self.compressed
-        ratios = (first.bytes / second.bytes, first.p50 / second.p50, first.p99 / second.p99, second.rows_per_second / first.rows_per_second)
-        rows.append(("times better", *(f"{ratio:.2f}" for ratio in ratios), ""))
-        return ["".join([f"{row[0]:<14}", *(f"{cell:>13}" for cell in row[1:])]) for row in rows] + [str_of(self.loss)]
+        ratios = (self.smaller, first.p50 / second.p50, first.p99 / second.p99, second.rows_per_second / first.rows_per_second)
+        cells = {
+            "": ("KB", "p50 us", "p99 us", "rows/s", self.loss.metric),
+            **{name: _cells(one) for name, one in (("original", first), ("compressed", second))},
+            "times better": tuple(f"{ratio:.2f}" for ratio in ratios),
+        }
+        return [*(f"{name:<14}{''.join(f'{cell:>13}' for cell in row)}" for name, row in cells.items()), str_of(self.loss)]
+
+
+def _cells(one: Figures) -> tuple[str, ...]:
+    return f"{one.bytes / 1e3:.1f}", f"{one.p50:.1f}", f"{one.p99:.1f}", f"{one.rows_per_second:,.0f}", f"{one.value:.5g}"
 
 
 def str_of(loss: Loss) -> str:
@@ -128,7 +137,7 @@ def side_by_side(
     speeds = _speeds(sides, len(truth))
     loss = loss_of(bound, answers[0], answers[1], truth, blocks=blocks, seed=seed, draws=draws)
     figures = [
-        Figures(side.bytes, *(round(float(np.percentile(taken, q)), 2) for q in (50, 99)), speed, bound.measure.function(answer, truth))
+        Figures(side.bytes, _quantile(taken, 50), _quantile(taken, 99), speed, bound.measure.function(answer, truth))
         for side, taken, speed, answer in zip(sides, times, speeds, answers, strict=True)
     ]
     return Table(figures[0], figures[1], loss)
@@ -166,6 +175,10 @@ def _row_times(sides: tuple[Side, Side], rows: int) -> list[list[float]]:
 def _speeds(sides: tuple[Side, Side], rows: int) -> list[float]:
     taken = [[_timed(side.batch) for side in sides] for _ in range(BATCHES)]
     return [round(rows / statistics.median(one[at] for one in taken), 1) for at in range(2)]
+
+
+def _quantile(times: list[float], percent: float) -> float:
+    return round(float(np.percentile(times, percent)), 2)
 
 
 def _timed(work: Callable[[], Any]) -> float:

@@ -10,21 +10,19 @@ from typing import Any
 
 import numpy as np
 
-import mainspring as ms
 from mainspring.errors import DeclarationError, did_you_mean
 from mainspring.models.calibration import Temperature
 from mainspring.models.distillation import lesson
-from mainspring.models.export import load_onnx, quantize, to_onnx
 from mainspring.models.learners import learner
 from mainspring.models.protocol import Rows
 from mainspring.models.pruning import Progress, Prune, prune
 from mainspring.models.tabular import TabularModel
-from mainspring.spec import Model
+from mainspring.spec import LightGBM, Linear, Model, Net, Sklearn, XGBoost
 from mainspring.training.fitting import Examples, encoded, finished, learned_from, offsets_of
 
 CALIBRATION_ROWS = 1_000
 HOW = ("dynamic", "static")
-STUDENTS: Mapping[str, type[Model]] = {one.__name__: one for one in (ms.LightGBM, ms.Linear, ms.Net, ms.Sklearn, ms.XGBoost)}
+STUDENTS: Mapping[str, type[Model]] = {one.__name__: one for one in (LightGBM, Linear, Net, Sklearn, XGBoost)}
 _OF_THE_TEACHER = ("seed", "offset", "interval", "history", "holdout", "retrain_every", "ignore", "calibration")
 
 
@@ -57,7 +55,8 @@ class Distil:
         object.__setattr__(self, "beside", tuple(self.beside))
         if not self.temperature > 0 or not 0 <= self.truth <= 1:
             raise DeclarationError(
-                f"Distil: temperature={self.temperature:g}, truth={self.truth:g}. A temperature is above 0, the share of the truth from 0 to 1."
+                f"Distil: temperature={self.temperature:g}, truth={self.truth:g}. "
+                "Give a temperature above 0, and a share of the truth from 0 to 1."
             )
 
 
@@ -123,6 +122,8 @@ def to_dict(step: Step) -> dict[str, Any]:
 
 
 def _quantized(step: Quantize, model: TabularModel, material: Material) -> TabularModel:
+    from mainspring.models.export import load_onnx, quantize, to_onnx
+
     x = encoded(material.spec, model.encoder, material.learned).x
     some = x[:: max(1, len(x) // CALIBRATION_ROWS)]
     exported = quantize(to_onnx(model.predictor), step.how, calibration=some)  # type: ignore[arg-type]
@@ -148,7 +149,9 @@ def _pruned(step: Prune, model: TabularModel, material: Material) -> TabularMode
 def _distilled(step: Distil, model: TabularModel, material: Material) -> tuple[TabularModel, Model]:
     spec = replace(step.into, **{name: getattr(material.spec, name) for name in _OF_THE_TEACHER}, negatives=1.0, balanced=False)
     if spec.task != material.spec.task:
-        raise DeclarationError(f"Distil: the student's task is {spec.task}, the teacher's {material.spec.task}. Give it the same objective.")
+        raise DeclarationError(
+            f"Distil: the student's task is {spec.task}, the teacher's {material.spec.task}. Give it the same objective."
+        )
     rows = encoded(spec, model.encoder, material.learned)
     teachers = [model, *(material.teachers[id] for id in step.beside)]
     taught = np.mean([one.predict(material.learned.columns) for one in teachers], axis=0) - offsets_of(spec, material.learned)
