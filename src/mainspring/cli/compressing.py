@@ -18,12 +18,14 @@ from mainspring.cli.models import json_option, now, workspace_option
 @click.option("--step", "texts", multiple=True, required=True, help="What to do, as NAME:setting=value,...; several are done in turn.")
 @click.option("--metric", required=True, help="The measure that may become worse, such as mae or average_precision.")
 @click.option("--most-lost", type=float, required=True, help="By how much at most, in the measure's own unit.")
+@click.option("--alert-rate", type=float, default=None, help="The share of rows that are alerts, for recall, precision, f1 and mcc.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="With 1 the same call gives the same bits.")
 @workspace_option
 @json_option
 def compress(
-    system: str, which: str, texts: tuple[str, ...], metric: str, most_lost: float, threads: int, workspace: Path | None, as_json: bool
-) -> None:
+    system: str, which: str, texts: tuple[str, ...], metric: str, most_lost: float, alert_rate: float | None, threads: int,
+    workspace: Path | None, as_json: bool,
+) -> None:  # fmt: skip
     """Make the version WHICH smaller, measure both on the rows held back at its training, and register the outcome.
 
     The steps: quantize (how=dynamic or static), prune (share, structured, rounds, epochs), distil (into, temperature, truth, beside, and
@@ -46,7 +48,7 @@ def compress(
     from mainspring.training.compression import compress as make
     from mainspring.training.dataset import DatasetBuilder
 
-    steps, bound = [parse(text) for text in texts], Bound(metric, most_lost)
+    steps, bound = [parse(text) for text in texts], Bound(metric, most_lost, alert_rate)
     folder = workspace or newest_workspace(system)
     with open_registry(folder) as registry, Bars(quiet=as_json) as bars:
         declared, version = load_system(registry, system), registry.resolve(system, which)

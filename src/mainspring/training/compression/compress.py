@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from mainspring.clock import DAY
 from mainspring.errors import DeclarationError, RegistryError, TrainingError
 from mainspring.model_registry import ModelManifest, Registry, Version
@@ -21,7 +23,6 @@ from mainspring.training.fitting import Examples
 from mainspring.training.reproduce import values
 from mainspring.training.train import split
 
-TIMED_ROWS = 500
 Progress = Callable[[str, int, int], None]
 
 
@@ -51,13 +52,13 @@ class Compressed:
 
 def compress(
     system: System, registry: Registry, builder: DatasetBuilder, version: Version, steps: Sequence[Step], bound: Bound,
-    *, at: int, code: str, threads: int = 1, progress: Progress = silent,
+    *, at: int, code: str, threads: int = 1, timed: int = 500, progress: Progress = silent,
 ) -> Compressed:  # fmt: skip
     """Apply ``steps`` to ``version`` one after another, compare, register the outcome and record the gate's decision about it.
 
     Rows that were held back at the training judge: the paired interval of the loss, by days, must lie below ``bound``. A version that
-    loses more is registered too, and recorded as refused. With one thread the same call registers the same bits. ``progress`` is told
-    stages with how much of each is done.
+    loses more is registered too, and recorded as refused. With one thread the same call registers the same bits. ``timed`` rows are asked
+    one by one; ``progress`` is told stages with how much of each is done.
 
     Raises:
         DeclarationError: there is no step, or the measure is not one of the system's task.
@@ -66,9 +67,9 @@ def compress(
             not suit it.
     """
     task = system.model.task
-    if not steps or bound.measure.kind != task:
+    if not steps or bound.kind != task:
         raise DeclarationError(
-            f"System '{system.name}': {len(steps)} steps, and '{bound.metric}' is for {bound.measure.kind}. "
+            f"System '{system.name}': {len(steps)} steps, and '{bound.metric}' is for {bound.kind}. "
             f"Give at least one step, and a measure for {task}."
         )
     _check_original(system, registry, version)
@@ -85,7 +86,7 @@ def compress(
     seconds = round(time.perf_counter() - started, 3)
     progress("Measuring", 0, 1)
     artifacts = {**model.to_artifacts(), **_unchanged(registry, version, system)}
-    table = _table(source, model, bound)
+    table = _table(source, model, bound, timed)
     progress("Measuring", 1, 1)
     before = ModelManifest.of(version)
     body = ModelManifest(
@@ -158,14 +159,15 @@ def _unchanged(registry: Registry, version: Version, system: System) -> dict[str
     return {"baselines.json": registry.artifact(version, "baselines.json"), "system.json": system.to_json().encode()}
 
 
-def _table(source: Source, model: TabularModel, bound: Bound) -> Table:
+def _table(source: Source, model: TabularModel, bound: Bound, timed: int) -> Table:
     rows = source.held_out
-    sizes = (sum(map(len, source.model.to_artifacts().values())), sum(map(len, model.to_artifacts().values())))
-    sides = [_side(one, rows, size) for one, size in zip((source.model, model), sizes, strict=True)]
-    return side_by_side(sides[0], sides[1], rows.label, bound, rows=min(TIMED_ROWS, len(rows)), blocks=rows.as_of // DAY)
+    asked = rows.where(np.arange(len(rows)) < timed)
+    original, smaller = (_side(one, asked, rows) for one in (source.model, model))
+    return side_by_side(original, smaller, rows.label, bound, rows=len(asked), blocks=rows.as_of // DAY)
 
 
-def _side(model: TabularModel, rows: Dataset, size: int) -> Side:
-    columns = [rows.columns[name][:TIMED_ROWS].tolist() for name in model.encoder.names]
-    asked: list[list[Any]] = [[None if value != value else value for value in row] for row in zip(*columns, strict=True)]
-    return Side(size, lambda number: model.predict_row(asked[number]), lambda: model.predict(rows.columns))
+def _side(model: TabularModel, asked: Dataset, rows: Dataset) -> Side:
+    columns = [asked.columns[name].tolist() for name in model.encoder.names]
+    one_by_one: list[list[Any]] = [[None if value != value else value for value in row] for row in zip(*columns, strict=True)]
+    size = sum(map(len, model.to_artifacts().values()))
+    return Side(size, lambda number: model.predict_row(one_by_one[number]), lambda: model.predict(rows.columns))

@@ -13,15 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from mainspring.errors import DeclarationError, did_you_mean
-from mainspring.metrics import METRICS, Metric, paired_bootstrap
+from mainspring.metrics import METRICS, paired_bootstrap
 from mainspring.models.protocol import Floats
 
 WARM, PASSES, BATCHES = 20, 2, 5
+KINDS = ("regression", "binary", "multiclass")
+_BY_ALERTS = tuple(name for name, one in METRICS.items() if "alert_rate" in one.options)
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
     """The loss that is acceptable: how much worse ``metric`` may become, in its own unit; the whole interval must lie below ``most``.
+
+    ``alert_rate`` is the share of rows that are alerts, for the measures that need it.
 
     Raises:
         DeclarationError: the measure is not known or has no better end, or ``most`` is not above 0.
@@ -29,22 +33,29 @@ class Bound:
 
     metric: str
     most: float
+    alert_rate: float | None = None
 
     def __post_init__(self) -> None:
-        known = [
-            name
-            for name, one in METRICS.items()
-            if one.better in ("higher", "lower") and one.kind in ("regression", "binary", "multiclass")
-        ]
+        known = [name for name, one in METRICS.items() if one.better in ("higher", "lower") and one.kind in KINDS]
         if self.metric not in known:
             raise DeclarationError(f"Bound: the measure '{self.metric}' cannot bound a loss.{did_you_mean(self.metric, known)}")
         if not self.most > 0:
             raise DeclarationError(f"Bound: most={self.most:g} lets nothing through, not even no loss. Give a number above 0.")
+        if ("alert_rate" in METRICS[self.metric].options) != (self.alert_rate is not None) or not 0 < (self.alert_rate or 0.5) <= 1:
+            raise DeclarationError(
+                f"Bound: '{self.metric}' with alert_rate={self.alert_rate}. "
+                f"Give a share of alerts to {', '.join(_BY_ALERTS)}, and to no other."
+            )
 
     @property
-    def measure(self) -> Metric:
-        """The measure itself."""
-        return METRICS[self.metric]
+    def kind(self) -> str:
+        """The task that it is for."""
+        return METRICS[self.metric].kind
+
+    def value(self, answers: Floats, truth: Floats) -> float:
+        """The measure of answers."""
+        options = {} if self.alert_rate is None else {"alert_rate": self.alert_rate}
+        return METRICS[self.metric].function(answers, truth, **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +148,7 @@ def side_by_side(
     speeds = _speeds(sides, len(truth))
     loss = loss_of(bound, answers[0], answers[1], truth, blocks=blocks, seed=seed, draws=draws)
     figures = [
-        Figures(side.bytes, _quantile(taken, 50), _quantile(taken, 99), speed, bound.measure.function(answer, truth))
+        Figures(side.bytes, _quantile(taken, 50), _quantile(taken, 99), speed, bound.value(answer, truth))
         for side, taken, speed, answer in zip(sides, times, speeds, answers, strict=True)
     ]
     return Table(figures[0], figures[1], loss)
@@ -148,16 +159,15 @@ def loss_of(
     draws: int = 1_000,
 ) -> Loss:  # fmt: skip
     """The loss from answers to the same rows, by the paired bootstrap over ``blocks``; errors as `paired_bootstrap`."""
-    measure = bound.measure
-    worse, better = (original, compressed) if measure.better == "higher" else (compressed, original)
-    found = paired_bootstrap(measure.function, worse, better, [truth], rng=np.random.default_rng(seed), blocks=blocks, draws=draws)
+    worse, better = (original, compressed) if METRICS[bound.metric].better == "higher" else (compressed, original)
+    found = paired_bootstrap(bound.value, worse, better, [truth], rng=np.random.default_rng(seed), blocks=blocks, draws=draws)
     low, high = (end if isfinite(end) else None for end in (found.low, found.high))
     return Loss(bound.metric, found.difference, low, high, bound.most, len(truth))
 
 
 def values_of(answers: Floats, truth: Floats, task: str) -> Mapping[str, float]:
-    """Every measure of the task by name, with its own defaults, where it is a number."""
-    found = {name: one.function(answers, truth) for name, one in METRICS.items() if one.kind == task}
+    """Every measure of the task by name, but for those by alerts, where it is a number."""
+    found = {name: one.function(answers, truth) for name, one in METRICS.items() if one.kind == task and name not in _BY_ALERTS}
     return {name: value for name, value in found.items() if isfinite(value)}
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from mainspring.errors import DeclarationError, did_you_mean
 from mainspring.models.calibration import Temperature
 from mainspring.models.distillation import lesson
+from mainspring.models.export import load_onnx, quantize, to_onnx
 from mainspring.models.learners import learner
 from mainspring.models.protocol import Rows
 from mainspring.models.pruning import Progress, Prune, prune
@@ -122,8 +123,6 @@ def to_dict(step: Step) -> dict[str, Any]:
 
 
 def _quantized(step: Quantize, model: TabularModel, material: Material) -> TabularModel:
-    from mainspring.models.export import load_onnx, quantize, to_onnx
-
     x = encoded(material.spec, model.encoder, material.learned).x
     some = x[:: max(1, len(x) // CALIBRATION_ROWS)]
     exported = quantize(to_onnx(model.predictor), step.how, calibration=some)  # type: ignore[arg-type]
@@ -147,14 +146,16 @@ def _pruned(step: Prune, model: TabularModel, material: Material) -> TabularMode
 
 
 def _distilled(step: Distil, model: TabularModel, material: Material) -> tuple[TabularModel, Model]:
-    spec = replace(step.into, **{name: getattr(material.spec, name) for name in _OF_THE_TEACHER}, negatives=1.0, balanced=False)
-    if spec.task != material.spec.task:
+    if step.into.task != material.spec.task:
         raise DeclarationError(
-            f"Distil: the student's task is {spec.task}, the teacher's {material.spec.task}. Give it the same objective."
+            f"Distil: the student's task is {step.into.task}, the teacher's {material.spec.task}. Give it the same objective."
         )
+    spec = replace(step.into, **{name: getattr(material.spec, name) for name in _OF_THE_TEACHER}, negatives=1.0, balanced=False)
     rows = encoded(spec, model.encoder, material.learned)
     teachers = [model, *(material.teachers[id] for id in step.beside)]
-    taught = np.mean([one.predict(material.learned.columns) for one in teachers], axis=0) - offsets_of(spec, material.learned)
+    taught = np.mean([one.predict(material.learned.columns) for one in teachers], axis=0)
+    if spec.offset is not None:
+        taught = taught - offsets_of(spec, material.learned)
     told = lesson(spec.task, taught, rows.y, rows.weight, temperature=step.temperature, truth=step.truth)
     kind, settings = spec.learner
     predictor = learner(kind, settings).fit(
