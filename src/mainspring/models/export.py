@@ -22,6 +22,9 @@ How = Literal["dynamic", "static"]
 _WRITERS: Mapping[str, str] = {
     "Booster": "onnx_lightgbm",
     "Trees": "onnx_xgboost",
+    "NetPredictor": "onnx_net",
+    "TwoTowerPredictor": "onnx_towers",
+    "ImagePredictor": "onnx_vision",
 }
 
 

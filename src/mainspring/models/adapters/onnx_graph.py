@@ -21,7 +21,8 @@ __all__ = ["Graph", "helper", "numpy_helper", "onnx"]
 
 OPSET, ML_OPSET, IR_VERSION = 20, 5, 10
 ML = "ai.onnx.ml"
-FLOAT32, FLOAT64, INT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.INT64
+FLOAT32, FLOAT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE
+INT64, UINT8 = onnx.TensorProto.INT64, onnx.TensorProto.UINT8
 
 
 class Graph:
