@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from mainspring.errors import ExportError
+from mainspring.errors import ExportError, did_you_mean
 from mainspring.models.learners import load_predictor
 from mainspring.models.parity import Parity, Tolerance, compared
 from mainspring.models.protocol import Floats, Predictor
@@ -22,6 +22,7 @@ How = Literal["dynamic", "static"]
 _WRITERS: Mapping[str, str] = {
     "Booster": "onnx_lightgbm",
     "Trees": "onnx_xgboost",
+    "Linear": "onnx_linear",
     "NetPredictor": "onnx_net",
     "TwoTowerPredictor": "onnx_towers",
     "ImagePredictor": "onnx_vision",
@@ -86,7 +87,12 @@ def quantize(exported: bytes, how: How, *, calibration: Values | None = None) ->
         ExportError: the file is no net, or ``static`` has no rows to calibrate on.
         MissingExtraError: onnx or onnxruntime is not installed.
     """
-    raise NotImplementedError
+    if how not in get_args(How):
+        raise ExportError(f"Quantization '{how}' is not known.{did_you_mean(how, get_args(How))}")
+    if (how == "static") != (calibration is not None and len(calibration) > 0):
+        raise ExportError("Quantization: 'static' needs rows to calibrate on, 'dynamic' takes none. Give calibration=rows to 'static' alone.")
+    done: bytes = importlib.import_module("mainspring.models.adapters.onnx_quantize").quantized(exported, how, calibration)
+    return done
 
 
 def as_onnx(model: TabularModel, x: Floats, *, tolerance: Tolerance | None = None) -> tuple[TabularModel, Parity]:

@@ -22,17 +22,20 @@ class Description:
     """The meaning of an exported file's input and outputs.
 
     ``made_from`` is the kind of predictor, ``columns`` are those of its matrix in order (none: images), ``outputs`` says what each number is,
-    ``reference`` is the row that contributions are measured against, None for a missing value.
+    ``reference`` is the row that contributions are measured against, None for a missing value. Rows must be given one by one where
+    they change each other's answers (``apart``).
     """
 
     made_from: str
     columns: tuple[str, ...]
     outputs: tuple[str, ...]
     reference: tuple[float | None, ...] = ()
+    apart: bool = False
 
     def to_metadata(self) -> dict[str, str]:
         """As metadata of an ONNX model."""
-        return {KEY: json.dumps({"format": FORMAT, **asdict(self)})}
+        body = asdict(self) | {"reference": [None if value is None or value != value else value for value in self.reference]}
+        return {KEY: json.dumps({"format": FORMAT, **body})}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> Description:

@@ -20,9 +20,9 @@ except ImportError as error:
 __all__ = ["Graph", "helper", "numpy_helper", "onnx"]
 
 OPSET, ML_OPSET, IR_VERSION = 20, 5, 10
-ML = "ai.onnx.ml"
+ML, NET = "ai.onnx.ml", "net/"
 FLOAT32, FLOAT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE
-INT64, UINT8 = onnx.TensorProto.INT64, onnx.TensorProto.UINT8
+INT8, INT32, INT64, UINT8 = (getattr(onnx.TensorProto, name) for name in ("INT8", "INT32", "INT64", "UINT8"))
 
 
 class Graph:
@@ -42,19 +42,19 @@ class Graph:
     def add(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         """What an operator makes of its inputs."""
         name = self._name("v")
-        self._nodes.append(helper.make_node(operator, inputs, [name], domain=domain, **attributes))
+        self._nodes.append(helper.make_node(operator, inputs, [name], name=name, domain=domain, **attributes))
         return name
 
-    def include(self, model: Any, prefix: str, given: str) -> str:
-        """What a whole model of one input and one output makes of ``given``; its names get ``prefix``."""
-        inner = onnx.compose.add_prefix(model, prefix).graph
+    def include(self, model: Any, given: str) -> str:
+        """What a whole net of one input and one output makes of ``given``; its names begin with ``net/``."""
+        inner = onnx.compose.add_prefix(model, NET).graph
         (source,), (result,) = inner.input, inner.output
-        self._nodes.append(helper.make_node("Identity", [given], [source.name]))
+        self._nodes.append(helper.make_node("Identity", [given], [source.name], name=self._name("v")))
         self._nodes.extend(inner.node)
         self._constants.extend(inner.initializer)
         return str(result.name)
 
-    def link(self, kind: str, score: str) -> str:
+    def link(self, kind: str, score: str, classes: int) -> str:
         """Predictions from scores of shape ``(n, outputs)``: ``identity``, ``logistic`` or ``softmax``.
 
         The exponential is a power of e: onnxruntime takes powers one by one, where ``Exp`` and ``Softmax`` round a number alone
@@ -66,7 +66,7 @@ class Graph:
             one = self.constant(1.0)
             return self.add("Div", one, self.add("Add", one, self.exponential(self.add("Neg", score))))
         raised = self.exponential(self.add("Sub", score, self.add("ReduceMax", score, self.constant([1], np.int64))))
-        return self.add("Div", raised, self.add("ReduceSum", raised, self.constant([1], np.int64)))
+        return self.add("Div", raised, self.add("MatMul", raised, self.constant(np.ones((classes, 1)))))
 
     def exponential(self, value: str) -> str:
         """The exponential of each number."""
@@ -75,7 +75,7 @@ class Graph:
     def finish(self, description: Description, score: str, prediction: str, shape: Sequence[Any], dtype: int = FLOAT64) -> bytes:
         """The file: input ``x`` of ``shape`` with the batch first, outputs ``prediction`` and ``score``."""
         for name, value in (("score", score), ("prediction", prediction)):
-            self._nodes.append(helper.make_node("Identity", [value], [name]))
+            self._nodes.append(helper.make_node("Identity", [value], [name], name=name))
         given = helper.make_tensor_value_info("x", dtype, ["n", *shape], ", ".join(description.columns))
         meaning = ", ".join(description.outputs)
         results = [

@@ -36,7 +36,7 @@ def write(booster: Booster, reference: Floats) -> bytes:
     graph, link = Graph(), _LINKS[objective]
     score = _ensemble(booster, dump).write(graph, "x")
     steep = next((float(one.split(":")[1]) for one in settings if one.startswith("sigmoid:")), 1.0)
-    linked = graph.link(link, score if steep == 1.0 else graph.add("Mul", score, graph.constant(steep)))
+    linked = graph.link(link, score if steep == 1.0 else graph.add("Mul", score, graph.constant(steep)), booster.outputs)
     about = Description("lightgbm", booster.names, meanings(link, booster.outputs), tuple(reference.tolist()))
     return graph.finish(about, score, linked, [len(booster.names)])
 

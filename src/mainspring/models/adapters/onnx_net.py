@@ -26,7 +26,7 @@ def write(net: NetPredictor, reference: Floats) -> bytes:
     graph = Graph()
     z = write_columns(graph, net.columns, net.names, "x")
     width = len(net.columns.numbers) + len(net.columns.indicated) + len(net.columns.sizes)
-    score = write_scores(graph, net.tasks, graph.include(traced(net.net, torch.zeros(2, width)), "net/", z))
+    score = write_scores(graph, net.tasks, graph.include(traced(net.net, torch.zeros(2, width)), z))
     about = Description("net", net.names, task_meanings(net.tasks), tuple(reference.tolist()))
     return graph.finish(about, score, write_links(graph, net.tasks, score), [len(net.names)])
 
@@ -61,10 +61,12 @@ def write_scores(graph: Graph, tasks: tuple[Task, ...], outputs: str) -> str:
 def write_links(graph: Graph, tasks: tuple[Task, ...], score: str) -> str:
     """Predictions of all tasks side by side."""
     if len(tasks) == 1:
-        return graph.link(_link(tasks[0]), score)
+        return graph.link(_link(tasks[0]), score, tasks[0].outputs)
     ends = np.cumsum([task.outputs for task in tasks])
     parts = [
-        graph.link(_link(task), graph.add("Gather", score, graph.constant(np.arange(end - task.outputs, end), np.int64), axis=1))
+        graph.link(
+            _link(task), graph.add("Gather", score, graph.constant(np.arange(end - task.outputs, end), np.int64), axis=1), task.outputs
+        )
         for task, end in zip(tasks, ends, strict=True)
     ]
     return graph.add("Concat", *parts, axis=1)

@@ -22,7 +22,7 @@ def write(towers: TwoTowerPredictor, reference: Floats) -> bytes:
     widths = [len(side.numbers) + len(side.indicated) + len(side.sizes) for side in sides]
     parts = [write_columns(graph, side, towers.names, "x", f"{name}/") for name, side in zip(("user", "item"), sides, strict=True)]
     pair = _Pair(towers.net["user"], towers.net["item"], widths[0], float(towers.shape["temperature"])).eval()
-    score = graph.include(traced(pair, torch.zeros(2, sum(widths))), "net/", graph.add("Concat", *parts, axis=1))
+    score = graph.include(traced(pair, torch.zeros(2, sum(widths))), graph.add("Concat", *parts, axis=1))
     about = Description("two towers", towers.names, ("score",), tuple(reference.tolist()))
     return graph.finish(about, score, score, [len(towers.names)])
 

@@ -17,7 +17,7 @@ __all__ = ["TOLERANCE", "probes", "write"]
 def write(net: ImagePredictor, reference: Floats) -> bytes:  # noqa: ARG001
     """The net from bytes to predictions; it has no columns."""
     graph, tasks = Graph(), (net.task,)
-    score = write_scores(graph, tasks, graph.include(traced(net.net, torch.zeros(2, *net.size, dtype=torch.uint8)), "net/", "x"))
+    score = write_scores(graph, tasks, graph.include(traced(net.net, torch.zeros(2, *net.size, dtype=torch.uint8)), "x"))
     about = Description("image net", (), task_meanings(tasks))
     return graph.finish(about, score, write_links(graph, tasks, score), net.size, UINT8)
 

@@ -39,7 +39,7 @@ def write(trees: Trees, reference: Floats) -> bytes:
     sums = _ensemble(trees, learner).write(graph, graph.add("Cast", "x", to=FLOAT32))
     score = graph.add("Cast", sums, to=FLOAT64)
     about = Description("xgboost", trees.names, meanings(link, trees.outputs), tuple(reference.tolist()))
-    return graph.finish(about, score, graph.link(link, score), [len(trees.names)])
+    return graph.finish(about, score, graph.link(link, score, trees.outputs), [len(trees.names)])
 
 
 def probes(trees: Trees) -> Probes:

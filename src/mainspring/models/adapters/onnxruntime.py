@@ -20,7 +20,7 @@ except ImportError as error:
     raise MissingExtraError("A model in ONNX", "onnxruntime", "onnxruntime") from error
 
 MODEL = "model.onnx"
-AT_ONCE = 512
+AT_ONCE = 64
 _PREDICTION, _SCORE = "prediction", "score"
 _DTYPES: Mapping[str, npt.DTypeLike] = {"tensor(double)": np.float64, "tensor(uint8)": np.uint8}
 
@@ -71,6 +71,7 @@ class OnnxPredictor:
         self.about = Description.from_metadata(self._session.get_modelmeta().custom_metadata_map)
         self.names = self.about.columns
         self.outputs = len(self.about.outputs)
+        self._at_once = 1 if self.about.apart else AT_ONCE
         (given,) = self._session.get_inputs()
         self._dtype, self._shape = np.dtype(_DTYPES[given.type]), tuple(given.shape[1:])
         self._row = np.zeros((1, *self._shape), self._dtype)
@@ -118,8 +119,8 @@ class OnnxPredictor:
         if x.shape[1:] != self._shape:
             raise ServingError(f"The ONNX model got rows of shape {x.shape[1:]}, it was exported for {self._shape}.")
         parts = [
-            self._session.run([output], {"x": np.ascontiguousarray(x[start : start + AT_ONCE], self._dtype)})[0]
-            for start in range(0, max(len(x), 1), AT_ONCE)
+            self._session.run([output], {"x": np.ascontiguousarray(x[start : start + self._at_once], self._dtype)})[0]
+            for start in range(0, max(len(x), 1), self._at_once)
         ]
         whole: Floats = np.concatenate(parts)
         return whole[:, 0] if self.outputs == 1 else whole
