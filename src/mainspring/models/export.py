@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
+import numpy as np
 import numpy.typing as npt
 
-from mainspring.errors import ExportError
+from mainspring.errors import ExportError, did_you_mean
+from mainspring.models.learners import load_predictor
 from mainspring.models.parity import Parity, Tolerance, compared
 from mainspring.models.protocol import Floats, Predictor
 from mainspring.models.tabular import TabularModel
@@ -17,7 +19,14 @@ from mainspring.models.tabular import TabularModel
 Values = npt.NDArray[Any]
 How = Literal["dynamic", "static"]
 
-_WRITERS: Mapping[str, str] = {}
+_WRITERS: Mapping[str, str] = {
+    "Booster": "onnx_lightgbm",
+    "Trees": "onnx_xgboost",
+    "Linear": "onnx_linear",
+    "NetPredictor": "onnx_net",
+    "TwoTowerPredictor": "onnx_towers",
+    "ImagePredictor": "onnx_vision",
+}
 
 
 class Answering(Protocol):
@@ -44,7 +53,9 @@ def to_onnx(predictor: Answering, *, reference: Floats | None = None) -> bytes:
         ExportError: there is no ONNX form of such a predictor.
         MissingExtraError: onnx is not installed.
     """
-    raise NotImplementedError
+    names = getattr(predictor, "names", ())
+    written: bytes = _writer(predictor).write(predictor, np.full(len(names), np.nan) if reference is None else reference)
+    return written
 
 
 def load_onnx(exported: bytes, names: Sequence[str] | None = None) -> Predictor:
@@ -54,7 +65,8 @@ def load_onnx(exported: bytes, names: Sequence[str] | None = None) -> Predictor:
         RegistryError: the file is damaged, foreign, or one for other columns.
         MissingExtraError: onnxruntime is not installed.
     """
-    raise NotImplementedError
+    found: Predictor = importlib.import_module("mainspring.models.adapters.onnxruntime").OnnxPredictor(exported)
+    return found if names is None else load_predictor("onnx", {}, found.to_artifacts(), names)
 
 
 def parity(predictor: Answering, exported: bytes, x: Values, *, decide_at: Sequence[float] = ()) -> Parity:
@@ -63,7 +75,7 @@ def parity(predictor: Answering, exported: bytes, x: Values, *, decide_at: Seque
     On the rows ``x``, on rows of ``x`` put exactly on split thresholds and one unit in the last place beside, with missing values, and
     with categories that were never learned. ``decide_at`` are thresholds of decisions.
     """
-    raise NotImplementedError
+    return compared(predictor.predict, load_onnx(exported).predict, x, _writer(predictor).probes(predictor), decide_at)
 
 
 def quantize(exported: bytes, how: How, *, calibration: Values | None = None) -> bytes:
@@ -75,7 +87,12 @@ def quantize(exported: bytes, how: How, *, calibration: Values | None = None) ->
         ExportError: the file is no net, or ``static`` has no rows to calibrate on.
         MissingExtraError: onnx or onnxruntime is not installed.
     """
-    raise NotImplementedError
+    if how not in get_args(How):
+        raise ExportError(f"Quantization '{how}' is not known.{did_you_mean(how, get_args(How))}")
+    if (how == "static") != (calibration is not None and len(calibration) > 0):
+        raise ExportError("Quantization: 'static' needs rows to calibrate on, 'dynamic' takes none. Give calibration=rows to 'static' alone.")
+    done: bytes = importlib.import_module("mainspring.models.adapters.onnx_quantize").quantized(exported, how, calibration)
+    return done
 
 
 def as_onnx(model: TabularModel, x: Floats, *, tolerance: Tolerance | None = None) -> tuple[TabularModel, Parity]:
@@ -84,4 +101,15 @@ def as_onnx(model: TabularModel, x: Floats, *, tolerance: Tolerance | None = Non
     Raises:
         ExportError: there is no ONNX form of it, or the file is not at par.
     """
-    raise NotImplementedError
+    exported = to_onnx(model.predictor, reference=model.encoder.transform_row([None] * len(model.encoder.names)))
+    found = parity(model.predictor, exported, x)
+    if not found.within(tolerance or Tolerance(_writer(model.predictor).TOLERANCE)):
+        raise ExportError("\n".join([f"The exported file answers otherwise than the {model.kind} model:", *found.lines()]))
+    return replace(model, kind="onnx", settings={}, predictor=load_onnx(exported)), found
+
+
+def _writer(predictor: Answering) -> Any:
+    kind = type(predictor).__name__
+    if kind not in _WRITERS:
+        raise ExportError(f"There is no ONNX form of a model of the kind '{kind}'. These have one: {', '.join(_WRITERS)}.")
+    return importlib.import_module(f"mainspring.models.adapters.{_WRITERS[kind]}")
