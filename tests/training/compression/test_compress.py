@@ -11,13 +11,13 @@ import pytest
 
 import mainspring as ms
 from delivery import NOW, build, system
-from mainspring.errors import DeclarationError, RegistryError, TrainingError
+from mainspring.errors import DeclarationError, ExportError, RegistryError, TrainingError
 from mainspring.model_registry import ModelManifest, Registry, Version
 from mainspring.serving.features import FeatureRow
 from mainspring.serving.versions import load
 from mainspring.storage.tables import Tables
 from mainspring.storage.workspace import Workspace
-from mainspring.training.compression import Bound, Compressed, Distil, Prune, Step, compress
+from mainspring.training.compression import Bound, Compressed, Distil, Prune, Quantize, Step, compress
 from mainspring.training.dataset import Dataset, DatasetBuilder
 from mainspring.training.train import fit, register, split
 
@@ -111,6 +111,8 @@ def test_the_gate_looks_at_the_upper_end_of_the_interval(space: Workspace, regis
         (Distil(SMALL_TREES), "net"),
         (Prune(0.5, structured=True), "net"),
         (Prune(0.5), "net"),
+        (Quantize("dynamic"), "net"),
+        (Quantize("static"), "net"),
     ],
     ids=lambda one: one if isinstance(one, str) else type(one).__name__,
 )
@@ -148,6 +150,27 @@ def test_a_net_without_half_of_its_neurons_is_a_smaller_net(space: Workspace, re
     assert weights[1] < 0.45 * weights[0]
 
 
+def test_a_quantized_net_is_a_quarter_of_its_size(space: Workspace, registry: Registry, net: Version) -> None:
+    for how in ("dynamic", "static"):
+        done = made(space, registry, net, Quantize(how), of=NET)  # type: ignore[arg-type]
+        assert done.passed, done.reason
+        assert ModelManifest.of(done.version).compression["steps"] == [{"step": "Quantize", "how": how}]
+        files = [
+            sum(len(registry.artifact(one, name)) for name in names)
+            for one, names in ((net, ("net.safetensors", "net.json")), (done.version, ("model.onnx",)))
+        ]
+        assert files[1] < files[0] / 3
+    with pytest.raises(ExportError, match="only nets"):
+        made(space, registry, trees(registry), Quantize())
+
+
+def test_a_pruned_net_can_be_quantized(space: Workspace, registry: Registry, net: Version) -> None:
+    done = made(space, registry, net, Prune(0.5, structured=True), Quantize(), of=NET)
+    assert done.passed, done.reason
+    with pytest.raises(TrainingError, match="kind 'onnx' cannot be pruned"):
+        made(space, registry, net, Quantize(), Prune(), of=NET)
+
+
 def test_steps_are_done_in_turn(space: Workspace, registry: Registry, net: Version) -> None:
     student = Distil(ms.Net(hidden=(32,), epochs=12, batch=256, learning_rate=2e-2), beside=("1",))
     done = made(space, registry, net, student, Prune(0.5, structured=True), of=NET, bound=Bound("mae", 20.0))
@@ -165,7 +188,7 @@ def test_a_teacher_beside_another_teaches_better_than_a_bad_one_alone(space: Wor
 
 
 def test_the_same_call_gives_the_same_bits(space: Workspace, registry: Registry, net: Version) -> None:
-    for step in (Prune(0.5, structured=True, rounds=2, epochs=1), Prune(0.5, rounds=2, epochs=1), Distil(SMALL_TREES)):
+    for step in (Prune(0.5, structured=True, rounds=2, epochs=1), Prune(0.5, rounds=2, epochs=1), Distil(SMALL_TREES), Quantize("static")):
         first, second = (made(space, registry, net, step, of=NET).version for _ in range(2))
         assert first.artifacts == second.artifacts
         assert first.manifest["metrics"] == second.manifest["metrics"]

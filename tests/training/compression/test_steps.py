@@ -66,7 +66,9 @@ def digits() -> tuple[Examples, Examples, Examples]:
 def test_several_classes_are_distilled_and_told_as_surely_as_they_are_right() -> None:
     learned, held_out, asked = digits()
     teacher = fit_model(TEACHER, NAMES, learned, held_out, threads=1)
-    student = Distil(ms.Net(objective="multiclass", classes=10, hidden=(24,), epochs=6, batch=128, learning_rate=1e-2), temperature=3.0, truth=0.2)
+    student = Distil(
+        ms.Net(objective="multiclass", classes=10, hidden=(24,), epochs=6, batch=128, learning_rate=1e-2), temperature=3.0, truth=0.2
+    )
     model, spec = applied(student, teacher, Material(TEACHER, learned, held_out, {}))
     assert spec.task == "multiclass"
     back = TabularModel.from_artifacts(model.to_artifacts())

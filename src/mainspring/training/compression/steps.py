@@ -6,14 +6,14 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from mainspring.errors import DeclarationError, did_you_mean
 from mainspring.models.calibration import Temperature
 from mainspring.models.distillation import lesson
-from mainspring.models.export import load_onnx, quantize, to_onnx
+from mainspring.models.export import How, load_onnx, quantize, to_onnx
 from mainspring.models.learners import learner
 from mainspring.models.protocol import Rows
 from mainspring.models.pruning import Progress, Prune, prune
@@ -22,7 +22,6 @@ from mainspring.spec import LightGBM, Linear, Model, Net, Sklearn, XGBoost
 from mainspring.training.fitting import Examples, encoded, finished, learned_from, offsets_of
 
 CALIBRATION_ROWS = 1_000
-HOW = ("dynamic", "static")
 STUDENTS: Mapping[str, type[Model]] = {one.__name__: one for one in (LightGBM, Linear, Net, Sklearn, XGBoost)}
 _OF_THE_TEACHER = ("seed", "offset", "interval", "history", "holdout", "retrain_every", "ignore", "calibration")
 
@@ -31,11 +30,11 @@ _OF_THE_TEACHER = ("seed", "offset", "interval", "history", "holdout", "retrain_
 class Quantize:
     """A net with INT8 weights, as ONNX: ``dynamic`` or ``static``, the latter with activations scaled on training rows beforehand."""
 
-    how: str = "dynamic"
+    how: How = "dynamic"
 
     def __post_init__(self) -> None:
-        if self.how not in HOW:
-            raise DeclarationError(f"Quantize: '{self.how}' is not known.{did_you_mean(self.how, HOW)}")
+        if self.how not in get_args(How):
+            raise DeclarationError(f"Quantize: '{self.how}' is not known.{did_you_mean(self.how, get_args(How))}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +123,10 @@ def to_dict(step: Step) -> dict[str, Any]:
 
 def _quantized(step: Quantize, model: TabularModel, material: Material) -> TabularModel:
     x = encoded(material.spec, model.encoder, material.learned).x
-    some = x[:: max(1, len(x) // CALIBRATION_ROWS)]
-    exported = quantize(to_onnx(model.predictor), step.how, calibration=some)  # type: ignore[arg-type]
-    return _with(model, material, kind="onnx", settings={}, predictor=load_onnx(exported, model.encoder.names))
+    some = x[:: max(1, len(x) // CALIBRATION_ROWS)] if step.how == "static" else None
+    exported = to_onnx(model.predictor, reference=model.encoder.transform_row([None] * len(model.encoder.names)))
+    smaller = load_onnx(quantize(exported, step.how, calibration=some), model.encoder.names)
+    return _with(model, material, kind="onnx", settings={}, predictor=smaller)
 
 
 def _pruned(step: Prune, model: TabularModel, material: Material) -> TabularModel:
