@@ -41,20 +41,17 @@ def compress(
     from mainspring.cli.progress import Bars
     from mainspring.cli.systems import newest_workspace, open_registry
     from mainspring.loop.evidence import commit
-    from mainspring.serving.versions import load_system
     from mainspring.storage.tables import Tables
     from mainspring.storage.workspace import Workspace
     from mainspring.training.compression import Bound, parse
     from mainspring.training.compression import compress as make
-    from mainspring.training.dataset import DatasetBuilder
 
     steps, bound = [parse(text) for text in texts], Bound(metric, most_lost, alert_rate)
     folder = workspace or newest_workspace(system)
     with open_registry(folder) as registry, Bars(quiet=as_json) as bars:
-        declared, version = load_system(registry, system), registry.resolve(system, which)
-        builder = DatasetBuilder(declared, Tables(Workspace(folder).tables))
+        version, tables = registry.resolve(system, which), Tables(Workspace(folder).tables)
         recorded: dict[str, Any] = {"at": now(), "code": commit()}
-        done = make(declared, registry, builder, version, steps, bound, threads=threads, progress=bars.step, **recorded)
+        done = make(registry, tables, version, steps, bound, threads=threads, progress=bars.step, **recorded)
     if as_json:
         told = {"version": done.version.id, "made_from": version.id, "passed": done.passed, "reason": done.reason}
         click.echo(json.dumps({**told, "steps": [str(step) for step in steps], "table": done.table.to_dict(), "bound": asdict(bound)}))

@@ -11,6 +11,7 @@ import pytest
 
 import mainspring as ms
 from delivery import NOW, build, system
+from mainspring.clock import DAY
 from mainspring.errors import DeclarationError, ExportError, RegistryError, TrainingError
 from mainspring.model_registry import ModelManifest, Registry, Version
 from mainspring.serving.features import FeatureRow
@@ -52,8 +53,8 @@ def net(space: Workspace, dataset: Dataset) -> Version:
     return version
 
 
-def made(space: Workspace, registry: Registry, version: Version, *steps: Step, of: ms.System = system, bound: Bound = WITHIN) -> Compressed:
-    return compress(of, registry, DatasetBuilder(of, Tables(space.tables)), version, steps, bound, at=NOW, code="test", timed=20)
+def made(space: Workspace, registry: Registry, version: Version, *steps: Step, bound: Bound = WITHIN) -> Compressed:
+    return compress(registry, Tables(space.tables), version, steps, bound, at=NOW, code="test", timed=20)
 
 
 def trees(registry: Registry) -> Version:
@@ -120,7 +121,7 @@ def test_what_was_made_serves_with_the_recorded_features(
     space: Workspace, registry: Registry, dataset: Dataset, net: Version, step: Step, of: str
 ) -> None:
     declared, version = (system, trees(registry)) if of == "trees" else (NET, net)
-    done = made(space, registry, version, step, of=declared, bound=Bound("mae", 20.0))
+    done = made(space, registry, version, step, bound=Bound("mae", 20.0))
     loaded = load(declared, registry, done.version.id)
     assert loaded.model is not None, loaded.problem
     _, held_out = split(declared, dataset)
@@ -143,7 +144,7 @@ def _intervals(model: object, rows: Dataset) -> list[tuple[float, float]]:
 
 
 def test_a_net_without_half_of_its_neurons_is_a_smaller_net(space: Workspace, registry: Registry, net: Version) -> None:
-    done = made(space, registry, net, Prune(0.5, structured=True), of=NET)
+    done = made(space, registry, net, Prune(0.5, structured=True))
     assert done.passed
     assert done.table.compressed.bytes < done.table.original.bytes
     weights = [len(registry.artifact(one, "net.safetensors")) for one in (net, done.version)]
@@ -152,7 +153,7 @@ def test_a_net_without_half_of_its_neurons_is_a_smaller_net(space: Workspace, re
 
 def test_a_quantized_net_is_a_quarter_of_its_size(space: Workspace, registry: Registry, net: Version) -> None:
     for how in ("dynamic", "static"):
-        done = made(space, registry, net, Quantize(how), of=NET)  # type: ignore[arg-type]
+        done = made(space, registry, net, Quantize(how))  # type: ignore[arg-type]
         assert done.passed, done.reason
         assert ModelManifest.of(done.version).compression["steps"] == [{"step": "Quantize", "how": how}]
         files = [
@@ -165,15 +166,15 @@ def test_a_quantized_net_is_a_quarter_of_its_size(space: Workspace, registry: Re
 
 
 def test_a_pruned_net_can_be_quantized(space: Workspace, registry: Registry, net: Version) -> None:
-    done = made(space, registry, net, Prune(0.5, structured=True), Quantize(), of=NET)
+    done = made(space, registry, net, Prune(0.5, structured=True), Quantize())
     assert done.passed, done.reason
     with pytest.raises(TrainingError, match="kind 'onnx' cannot be pruned"):
-        made(space, registry, net, Quantize(), Prune(), of=NET)
+        made(space, registry, net, Quantize(), Prune())
 
 
 def test_steps_are_done_in_turn(space: Workspace, registry: Registry, net: Version) -> None:
     student = Distil(ms.Net(hidden=(32,), epochs=12, batch=256, learning_rate=2e-2), beside=("1",))
-    done = made(space, registry, net, student, Prune(0.5, structured=True), of=NET, bound=Bound("mae", 20.0))
+    done = made(space, registry, net, student, Prune(0.5, structured=True), bound=Bound("mae", 20.0))
     body = ModelManifest.of(done.version)
     assert [one["step"] for one in body.compression["steps"]] == ["Distil", "Prune"]
     assert body.compression["steps"][0]["into"]["model"] == "Net"
@@ -183,19 +184,34 @@ def test_steps_are_done_in_turn(space: Workspace, registry: Registry, net: Versi
 
 def test_a_teacher_beside_another_teaches_better_than_a_bad_one_alone(space: Workspace, registry: Registry, net: Version) -> None:
     """The student of both lies nearer to the trees, which are better than the net."""
-    alone, both = (made(space, registry, net, Distil(SMALL_TREES, beside=beside), of=NET) for beside in ((), ("1",)))
+    alone, both = (made(space, registry, net, Distil(SMALL_TREES, beside=beside)) for beside in ((), ("1",)))
     assert both.table.compressed.value < alone.table.compressed.value
+
+
+def test_a_teacher_with_other_features_is_refused(space: Workspace, registry: Registry) -> None:
+    body = {**trees(registry).manifest, "features": {}}
+    other = registry.register("model", "delivery", body, {}, at=NOW)
+    with pytest.raises(RegistryError, match="other definitions of features"):
+        made(space, registry, trees(registry), Distil(SMALL_TREES, beside=(other.id,)))
+
+
+def test_a_teacher_that_knows_what_judges_is_refused(space: Workspace, registry: Registry) -> None:
+    earlier = DatasetBuilder(system, Tables(space.tables)).build(None, NOW - 3 * DAY)
+    older = register(system, registry, fit(system, earlier, threads=1), at=NOW, metrics={}, code="test")
+    with pytest.raises(TrainingError, match="trained on newer rows"):
+        made(space, registry, older, Distil(SMALL_TREES, beside=("1",)))
+    assert made(space, registry, trees(registry), Distil(SMALL_TREES, beside=(older.id,))).table.loss.rows > 0
 
 
 def test_the_same_call_gives_the_same_bits(space: Workspace, registry: Registry, net: Version) -> None:
     for step in (Prune(0.5, structured=True, rounds=2, epochs=1), Prune(0.5, rounds=2, epochs=1), Distil(SMALL_TREES), Quantize("static")):
-        first, second = (made(space, registry, net, step, of=NET).version for _ in range(2))
+        first, second = (made(space, registry, net, step).version for _ in range(2))
         assert first.artifacts == second.artifacts
         assert first.manifest["metrics"] == second.manifest["metrics"]
 
 
 def test_tampered_files_are_refused(space: Workspace, registry: Registry, net: Version) -> None:
-    done = made(space, registry, net, Prune(0.5, rounds=1, epochs=1), of=NET)
+    done = made(space, registry, net, Prune(0.5, rounds=1, epochs=1))
     digest = done.version.artifacts["net.safetensors"]
     file = Path(space.registry) / "blobs" / digest[:2] / digest
     whole = file.read_bytes()
@@ -204,7 +220,7 @@ def test_tampered_files_are_refused(space: Workspace, registry: Registry, net: V
     assert loaded.model is None
     assert "altered" in loaded.problem
     with pytest.raises(TrainingError, match="itself made from"):
-        made(space, registry, done.version, Prune(), of=NET)
+        made(space, registry, done.version, Prune())
     file.write_bytes(whole)
 
 
@@ -231,7 +247,4 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(space: Workspace, 
         made(space, registry, trees(registry), Distil(ms.LightGBM(objective="binary")))
     with pytest.raises(RegistryError, match="nothing is called 'nobody'"):
         made(space, registry, trees(registry), Distil(SMALL_TREES, beside=("nobody",)))
-    changed = replace(system, features=system.features[:-1])
-    with pytest.raises(RegistryError, match="other definitions of features"):
-        made(space, registry, trees(registry), Prune(), of=changed)
     assert len(registry.versions("model", "delivery")) == before

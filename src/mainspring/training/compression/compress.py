@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,8 @@ from mainspring.errors import DeclarationError, RegistryError, TrainingError
 from mainspring.model_registry import ModelManifest, Registry, Version
 from mainspring.model_registry.manifest import environment
 from mainspring.models.tabular import TabularModel
-from mainspring.spec import System
+from mainspring.spec import Model, System
+from mainspring.storage.tables import Tables
 from mainspring.training.compression.measure import Bound, Side, Table, side_by_side, str_of, values_of
 from mainspring.training.compression.steps import Material, Step, applied, beside, to_dict
 from mainspring.training.dataset import Dataset, DatasetBuilder
@@ -24,6 +25,7 @@ from mainspring.training.reproduce import values
 from mainspring.training.train import split
 
 Progress = Callable[[str, int, int], None]
+UNCHANGED = ("baselines.json", "system.json")
 
 
 def silent(_stage: str, _done: int, _total: int) -> None:
@@ -51,58 +53,45 @@ class Compressed:
 
 
 def compress(
-    system: System, registry: Registry, builder: DatasetBuilder, version: Version, steps: Sequence[Step], bound: Bound,
+    registry: Registry, tables: Tables, version: Version, steps: Sequence[Step], bound: Bound,
     *, at: int, code: str, threads: int = 1, timed: int = 500, progress: Progress = silent,
 ) -> Compressed:  # fmt: skip
     """Apply ``steps`` to ``version`` one after another, compare, register the outcome and record the gate's decision about it.
 
-    Rows that were held back at the training judge: the paired interval of the loss, by days, must lie below ``bound``. A version that
-    loses more is registered too, and recorded as refused. With one thread the same call registers the same bits. ``timed`` rows are asked
-    one by one; ``progress`` is told stages with how much of each is done.
+    All is done as the version's own declaration says. Rows that were held back at its training judge: the paired interval of the loss, by
+    days, must lie below ``bound``. A version that loses more is registered too, and recorded as refused. With one thread the same call
+    registers the same bits. ``timed`` rows are asked one by one; ``progress`` is told stages with how much of each is done.
 
     Raises:
-        DeclarationError: there is no step, or the measure is not one of the system's task.
-        RegistryError: the version cannot be read, or was trained with other definitions of features.
+        DeclarationError: there is no step, the measure is not one of the system's task, or a function of its declaration has changed.
+        RegistryError: the version cannot be read, or a teacher has other features.
         TrainingError: the version was refused or is itself made from another, its data set can no longer be built, or a step does
             not suit it.
     """
-    task = system.model.task
-    if not steps or bound.kind != task:
-        raise DeclarationError(
-            f"System '{system.name}': {len(steps)} steps, and '{bound.metric}' is for {bound.kind}. "
-            f"Give at least one step, and a measure for {task}."
-        )
-    _check_original(system, registry, version)
-    source = open_version(system, registry, builder, version)
-    names = beside(steps)
-    teachers = {name: load_model(system, registry, registry.resolve(system.name, name)) for name in names}
-    learned, held_out = (Examples(part.columns, part.label) for part in (source.learned, source.held_out))
-    model, spec, started = source.model, system.model, time.perf_counter()
-    for number, step in enumerate(steps, 1):
-        advance = partial(progress, f"{type(step).__name__} ({number} of {len(steps)})")
-        advance(0, 1)
-        model, spec = applied(step, model, Material(spec, learned, held_out, teachers, threads, advance))
-        advance(1, 1)
+    system = System.from_json(registry.artifact(version, "system.json").decode())
+    _check(system, registry, version, steps, bound)
+    source = open_version(system, registry, tables, version)
+    teachers = {name: _teacher(system, registry, registry.resolve(system.name, name), source) for name in beside(steps)}
+    started = time.perf_counter()
+    model, spec = _stepped(system, source, steps, teachers, threads, progress)
     seconds = round(time.perf_counter() - started, 3)
     progress("Measuring", 0, 1)
-    artifacts = {**model.to_artifacts(), **_unchanged(registry, version, system)}
     table = _table(source, model, bound, timed)
     progress("Measuring", 1, 1)
-    before = ModelManifest.of(version)
-    body = ModelManifest(
-        system=system.hash,
-        features=system.feature_hashes,
-        schema=before.schema,
-        dataset=before.dataset,
+    artifacts = {**model.to_artifacts(), **{name: registry.artifact(version, name) for name in UNCHANGED}}
+    told = values_of(model.predict(source.held_out.columns), source.held_out.label, system.model.task)
+    body = replace(
+        ModelManifest.of(version),
         parameters={"model": type(spec).__name__, **asdict(spec)},
-        metrics={"rows": len(held_out), **values_of(model.predict(held_out.columns), held_out.label, task)},
+        metrics={"rows": len(source.held_out), **told},
         seed=spec.seed,
         seconds=seconds,
         bytes=sum(map(len, artifacts.values())),
         latency={"p50": table.compressed.p50, "p99": table.compressed.p99},
         code=code,
         environment=environment(),
-        licence=before.licence,
+        card="",
+        note="",
         made_from=version.id,
         compression={"steps": [to_dict(step) for step in steps], "table": table.to_dict()},
     )
@@ -113,16 +102,16 @@ def compress(
     return Compressed(made, table.loss.holds, reason, table)
 
 
-def open_version(system: System, registry: Registry, builder: DatasetBuilder, version: Version) -> Source:
+def open_version(system: System, registry: Registry, tables: Tables, version: Version) -> Source:
     """A version with its model, and its data set built again.
 
     Raises:
-        RegistryError: it cannot be read, or was trained with other definitions of features.
+        RegistryError: it cannot be read.
         TrainingError: the sources no longer hold what it was trained on.
     """
     model = load_model(system, registry, version)
     recorded = registry.version(ModelManifest.of(version).dataset).manifest
-    dataset = builder.build(recorded["from"], recorded["until"])
+    dataset = DatasetBuilder(system, tables).build(recorded["from"], recorded["until"])
     if values(dataset.manifest) != values(recorded):
         raise TrainingError(
             f"Version '{version.id}': its data set can no longer be built, for sources or labels have changed since. "
@@ -145,8 +134,24 @@ def load_model(system: System, registry: Registry, version: Version) -> TabularM
     return TabularModel.from_artifacts({name: registry.artifact(version, name) for name in version.artifacts})
 
 
-def _check_original(system: System, registry: Registry, version: Version) -> None:
+def _teacher(system: System, registry: Registry, version: Version, source: Source) -> TabularModel:
+    """A further teacher, unless it has learned from what judges the student."""
+    until = registry.version(ModelManifest.of(version).dataset).manifest["until"]
+    if until > source.held_out.manifest["until"]:
+        raise TrainingError(
+            f"Version '{version.id}' was trained on newer rows than '{source.version.id}', some of which are held out to judge. "
+            "Let an older version teach, or compress the newer one."
+        )
+    return load_model(system, registry, version)
+
+
+def _check(system: System, registry: Registry, version: Version, steps: Sequence[Step], bound: Bound) -> None:
     """Losses must not add up unseen, and no version gets past a gate that refused it."""
+    if not steps or bound.kind != system.model.task:
+        raise DeclarationError(
+            f"System '{system.name}': {len(steps)} steps, and '{bound.metric}' is for {bound.kind}. "
+            f"Give at least one step, and a measure for {system.model.task}."
+        )
     before = ModelManifest.of(version).made_from
     if before:
         raise TrainingError(f"Version '{version.id}' was itself made from {before}. Compress that one, with the steps of both.")
@@ -155,8 +160,17 @@ def _check_original(system: System, registry: Registry, version: Version) -> Non
         raise TrainingError(f"Version '{version.id}' was refused by the gate. Compress one that passed.")
 
 
-def _unchanged(registry: Registry, version: Version, system: System) -> dict[str, bytes]:
-    return {"baselines.json": registry.artifact(version, "baselines.json"), "system.json": system.to_json().encode()}
+def _stepped(
+    system: System, source: Source, steps: Sequence[Step], teachers: Mapping[str, TabularModel], threads: int, progress: Progress
+) -> tuple[TabularModel, Model]:
+    learned, held_out = (Examples(part.columns, part.label) for part in (source.learned, source.held_out))
+    model, spec = source.model, system.model
+    for number, step in enumerate(steps, 1):
+        advance = partial(progress, f"{type(step).__name__} ({number} of {len(steps)})")
+        advance(0, 1)
+        model, spec = applied(step, model, Material(spec, learned, held_out, teachers, threads, advance))
+        advance(1, 1)
+    return model, spec
 
 
 def _table(source: Source, model: TabularModel, bound: Bound, timed: int) -> Table:
