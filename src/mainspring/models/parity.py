@@ -130,7 +130,7 @@ def _spearman(first: Floats, second: Floats) -> float:
     spread = [float(one.std()) for one in ranks]
     if min(spread) == 0:
         return 1.0 if spread[0] == spread[1] else 0.0
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 def _ranks(values: Floats) -> Floats:
