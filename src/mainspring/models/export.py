@@ -26,6 +26,7 @@ _WRITERS: Mapping[str, str] = {
     "NetPredictor": "onnx_net",
     "TwoTowerPredictor": "onnx_towers",
     "ImagePredictor": "onnx_vision",
+    "Estimator": "onnx_sklearn",
     "OnnxPredictor": "onnxruntime",
 }
 
