@@ -204,6 +204,7 @@ def export(
     """
     from mainspring.cli.progress import Bars
     from mainspring.cli.systems import newest_workspace
+    from mainspring.errors import StorageError
     from mainspring.serving.versions import load_system
     from mainspring.storage.durable import replacing
     from mainspring.storage.tables import Tables
@@ -216,8 +217,11 @@ def export(
         builder = DatasetBuilder(load_system(registry, system), Tables(Workspace(folder).tables))
         version = registry.resolve(system, which)
         done = exported(registry, builder, version, decide_at=decide_at, progress=lambda at, of: bars.step("data set", at, of))
-    with replacing(output) as file:
-        file.write(done.file)
+    try:
+        with replacing(output) as file:
+            file.write(done.file)
+    except OSError as error:
+        raise StorageError(f"{output} cannot be written: {error.strerror}. Name a file in a folder that exists.") from error
     if as_json:
         told = {"version": done.version, "kind": done.kind, "file": str(output), "bytes": len(done.file)}
         click.echo(json.dumps({**told, "columns": done.columns, "parity": asdict(done.parity)["parts"]}))

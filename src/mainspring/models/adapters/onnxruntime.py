@@ -129,11 +129,9 @@ class OnnxPredictor:
     def _run(self, output: str, x: npt.NDArray[Any]) -> Floats:
         if x.shape[1:] != self._shape:
             raise ServingError(f"The ONNX model got rows of shape {x.shape[1:]}, it was exported for {self._shape}.")
-        parts = [
-            self._session.run([output], {"x": np.ascontiguousarray(x[start : start + self._at_once], self._dtype)})[0]
-            for start in range(0, max(len(x), 1), self._at_once)
-        ]
-        whole: Floats = np.concatenate(parts)
+        starts = range(0, len(x), self._at_once)
+        parts = [self._session.run([output], {"x": np.ascontiguousarray(x[at : at + self._at_once], self._dtype)})[0] for at in starts]
+        whole: Floats = np.concatenate([np.empty((0, self.outputs)), *parts])
         return whole[:, 0] if self.outputs == 1 else whole
 
 
