@@ -26,6 +26,8 @@ _WRITERS: Mapping[str, str] = {
     "NetPredictor": "onnx_net",
     "TwoTowerPredictor": "onnx_towers",
     "ImagePredictor": "onnx_vision",
+    "Estimator": "onnx_sklearn",
+    "OnnxPredictor": "onnxruntime",
 }
 
 
@@ -46,8 +48,8 @@ def to_onnx(predictor: Answering, *, reference: Floats | None = None) -> bytes:
     """The predictor as one ONNX file, which `load_onnx` and any other runtime reads.
 
     Input ``x`` of shape ``(n, d)``, float64 (images: uint8 of shape ``(n, h, w, c)``); outputs ``prediction`` and ``score`` (before the
-    link), float64 of shape ``(n, outputs)``. ``reference`` of shape ``(d,)`` is the row that contributions are measured against: without it,
-    a row of missing values.
+    link), float64 of shape ``(n, outputs)``. ``reference`` of shape ``(d,)`` is the row that contributions are measured against:
+    without it, a row of missing values.
 
     Raises:
         ExportError: there is no ONNX form of such a predictor.
@@ -74,7 +76,13 @@ def parity(predictor: Answering, exported: bytes, x: Values, *, decide_at: Seque
 
     On the rows ``x``, on rows of ``x`` put exactly on split thresholds and one unit in the last place beside, with missing values, and
     with categories that were never learned. ``decide_at`` are thresholds of decisions.
+
+    Raises:
+        ExportError: there are no rows.
+        RegistryError: the file is damaged or foreign.
     """
+    if not len(x):
+        raise ExportError("Parity: there are no rows to compare answers on. Give at least one.")
     return compared(predictor.predict, load_onnx(exported).predict, x, _writer(predictor).probes(predictor), decide_at)
 
 
@@ -90,22 +98,33 @@ def quantize(exported: bytes, how: How, *, calibration: Values | None = None) ->
     if how not in get_args(How):
         raise ExportError(f"Quantization '{how}' is not known.{did_you_mean(how, get_args(How))}")
     if (how == "static") != (calibration is not None and len(calibration) > 0):
-        raise ExportError("Quantization: 'static' needs rows to calibrate on, 'dynamic' takes none. Give calibration=rows to 'static' alone.")
-    done: bytes = importlib.import_module("mainspring.models.adapters.onnx_quantize").quantized(exported, how, calibration)
+        raise ExportError("Quantization: 'static' needs rows to calibrate on, 'dynamic' takes none. Give calibration=rows to 'static'.")
+    done: bytes = importlib.import_module("mainspring.models.adapters.onnx_quantize").quantized(exported, calibration)
     return done
 
 
-def as_onnx(model: TabularModel, x: Floats, *, tolerance: Tolerance | None = None) -> tuple[TabularModel, Parity]:
+def as_onnx(
+    model: TabularModel, x: Floats, *, tolerance: Tolerance | None = None, decide_at: Sequence[float] = ()
+) -> tuple[TabularModel, Parity]:
     """The model with its predictor exported and held against itself on encoded rows ``x``; it is registered and served like any other.
+
+    Without ``tolerance`` that of its kind holds: relative differences of 1e-12 for LightGBM, 1e-9 for linear models, 1e-5 for XGBoost and
+    1e-4 for nets, and no row that is decided otherwise.
 
     Raises:
         ExportError: there is no ONNX form of it, or the file is not at par.
     """
     exported = to_onnx(model.predictor, reference=model.encoder.transform_row([None] * len(model.encoder.names)))
-    found = parity(model.predictor, exported, x)
+    found = parity(model.predictor, exported, x, decide_at=decide_at)
     if not found.within(tolerance or Tolerance(_writer(model.predictor).TOLERANCE)):
         raise ExportError("\n".join([f"The exported file answers otherwise than the {model.kind} model:", *found.lines()]))
     return replace(model, kind="onnx", settings={}, predictor=load_onnx(exported)), found
+
+
+def annotated(exported: bytes, notes: Mapping[str, str]) -> bytes:
+    """An exported file with further entries in its metadata."""
+    done: bytes = importlib.import_module("mainspring.models.adapters.onnx_graph").annotated(exported, notes)
+    return done
 
 
 def _writer(predictor: Answering) -> Any:

@@ -21,9 +21,9 @@ _SEAL = len(_ENTRY) + 64
 class Description:
     """The meaning of an exported file's input and outputs.
 
-    ``made_from`` is the kind of predictor, ``columns`` are those of its matrix in order (none: images), ``outputs`` says what each number is,
-    ``reference`` is the row that contributions are measured against, None for a missing value. Rows must be given one by one where
-    they change each other's answers (``apart``).
+    ``made_from`` is the kind of predictor, ``columns`` are those of its matrix in order (none: images), ``outputs`` says what each
+    number is, ``reference`` is the row that contributions are measured against, None for a missing value. Rows must be given one by
+    one where they change each other's answers (``apart``).
     """
 
     made_from: str
@@ -66,7 +66,7 @@ def unsealed(file: bytes) -> bytes:
     """
     model, entry, digest = file[:-_SEAL], file[-_SEAL:-64], file[-64:]
     if entry != _ENTRY:
-        raise RegistryError("ONNX file: it is cut off, or was not exported by mainspring. Export the model again: mainspring models export.")
+        raise RegistryError("ONNX file: it is cut off, or mainspring did not write it. Export the model again: mainspring models export.")
     if hashlib.sha256(model).hexdigest().encode() != digest:
         raise RegistryError("ONNX file: it was altered since it was written. Export the model again: mainspring models export.")
     return model

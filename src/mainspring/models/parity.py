@@ -20,12 +20,13 @@ MOST_EDGES = 2_000
 class Probes:
     """Where a copy of a model is likely to differ from it.
 
-    ``edges`` are values at which an answer jumps or bends, each with its column; ``categories`` gives the number of learned codes of each
-    column of codes.
+    ``edges`` are values at which an answer jumps or bends, each with its column, as numbers of ``dtype``; ``categories`` gives the
+    number of learned codes of each column of codes.
     """
 
     edges: Sequence[tuple[int, float]] = ()
     categories: Mapping[int, int] = field(default_factory=dict)
+    dtype: type[np.floating[Any]] = np.float64
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,8 @@ def _on_edges(x: Values, probes: Probes) -> Values:
     chosen = [distinct[i] for i in np.unique(np.linspace(0, len(distinct) - 1, min(len(distinct), MOST_EDGES)).astype(int))]
     rows = np.repeat(_taken(x, len(chosen)), 3, axis=0)
     for row, (column, value) in enumerate(chosen):
-        rows[3 * row : 3 * row + 3, column] = [np.nextafter(value, -np.inf), value, np.nextafter(value, np.inf)]
+        exact, below, above = (probes.dtype(one) for one in (value, -np.inf, np.inf))
+        rows[3 * row : 3 * row + 3, column] = [np.nextafter(exact, below), exact, np.nextafter(exact, above)]
     return rows
 
 
@@ -130,7 +132,7 @@ def _spearman(first: Floats, second: Floats) -> float:
     spread = [float(one.std()) for one in ranks]
     if min(spread) == 0:
         return 1.0 if spread[0] == spread[1] else 0.0
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 def _ranks(values: Floats) -> Floats:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mainspring.errors import MissingExtraError
-from mainspring.models.onnx_file import Description, sealed
+from mainspring.models.onnx_file import Description, sealed, unsealed
 
 try:
     import onnx
@@ -17,7 +17,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("An ONNX export", "onnx", "onnx") from error
 
-__all__ = ["Graph", "helper", "numpy_helper", "onnx"]
+__all__ = ["Graph", "annotated", "helper", "numpy_helper", "onnx"]
 
 OPSET, ML_OPSET, IR_VERSION = 20, 5, 10
 ML, NET = "ai.onnx.ml", "net/"
@@ -91,3 +91,11 @@ class Graph:
     def _name(self, kind: str) -> str:
         self._names += 1
         return f"{kind}{self._names}"
+
+
+def annotated(file: bytes, notes: Mapping[str, str]) -> bytes:
+    """A file with further entries in its metadata."""
+    model = onnx.load_from_string(unsealed(file))
+    for key, value in notes.items():
+        model.metadata_props.add(key=key, value=value)
+    return sealed(model.SerializeToString())

@@ -25,12 +25,17 @@ except ImportError as error:
 
 QUANTIZED = ("MatMul", "Gemm", "Conv", "Gather")
 CLOSE = 0.01
-MARK = "INT8"
+_MARK = "INT8"
 _AT_ONCE = 64
+_STATIC: dict[str, Any] = {
+    "quant_format": quantization.QuantFormat.QDQ,
+    "activation_type": quantization.QuantType.QUInt8,
+    "reduce_range": True,  # seven bits of weight: with eight, sums overflow on machines without VNNI
+}
 
 
-def quantized(file: bytes, how: str, calibration: npt.NDArray[Any] | None) -> bytes:
-    """See `mainspring.models.export.quantize`.
+def quantized(file: bytes, calibration: npt.NDArray[Any] | None) -> bytes:
+    """See `mainspring.models.export.quantize`: static with ``calibration``, else dynamic.
 
     Weights and tables of the net itself become INT8, each output channel with its own scale where there are channels; columns and
     links stay as they are, but for their curves: knots that move a scaled number by at most 0.01, half a step of INT8, are left out.
@@ -38,8 +43,8 @@ def quantized(file: bytes, how: str, calibration: npt.NDArray[Any] | None) -> by
     model = onnx.load_from_string(unsealed(file))
     about = Description.from_metadata({one.key: one.value for one in model.metadata_props})
     around = [node.name for node in model.graph.node if not node.name.startswith(NET)]
-    if not any(node.op_type in QUANTIZED for node in model.graph.node if node.name.startswith(NET)) or MARK in about.made_from:
-        raise ExportError(f"Quantization: the file holds {about.made_from}, only nets that are not quantized yet can be. Leave it as it is.")
+    if not any(node.op_type in QUANTIZED for node in model.graph.node if node.name.startswith(NET)) or _MARK in about.made_from:
+        raise ExportError(f"Quantization: the file holds {about.made_from}. Only a net can be quantized, and only once; leave it as it is.")
     _thin(model)
     model = onnx.shape_inference.infer_shapes(model)
     add_pre_process_metadata(model)
@@ -47,18 +52,17 @@ def quantized(file: bytes, how: str, calibration: npt.NDArray[Any] | None) -> by
     shared["weight_type"] = quantization.QuantType.QInt8
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "quantized.onnx"
-        if how == "dynamic":
+        if calibration is None:
             quantization.quantize_dynamic(model, result, **shared)
         else:
-            quantization.quantize_static(model, result, _Rows(calibration), quant_format=quantization.QuantFormat.QDQ, **shared, **STATIC)
+            quantization.quantize_static(model, result, _Rows(calibration), **shared, **_STATIC)
         done = onnx.load(result)
     _lean(done.graph)
     done.ClearField("metadata_props")
-    helper.set_model_props(done, replace(about, made_from=f"{about.made_from}, {MARK} {how}", apart=how == "dynamic").to_metadata())
+    how = "dynamic" if calibration is None else "static"
+    about = replace(about, made_from=f"{about.made_from}, {_MARK} {how}", apart=calibration is None)
+    helper.set_model_props(done, about.to_metadata())
     return sealed(done.SerializeToString())
-
-
-STATIC: dict[str, Any] = {"activation_type": quantization.QuantType.QUInt8, "reduce_range": True}
 
 
 def _lean(graph: Any) -> None:
@@ -83,7 +87,7 @@ def _lean(graph: Any) -> None:
         node.output[:] = [short.get(name, name) for name in node.output]
 
 
-class _Rows(quantization.CalibrationDataReader):  # type: ignore[misc]
+class _Rows(quantization.CalibrationDataReader):
     """Calibration rows, 64 at a time."""
 
     def __init__(self, rows: npt.NDArray[Any]) -> None:
@@ -99,7 +103,8 @@ def _thin(model: Any) -> None:
     tables = {one.name: one for one in model.graph.initializer}
     for name in [name for name in tables if name.endswith(KNOTS)]:
         pair = [tables[name], tables[name.removesuffix(KNOTS) + LEVELS]]
-        curves = [_thinned(*(row[np.isfinite(knots)] for row in (knots, levels))) for knots, levels in zip(*map(numpy_helper.to_array, pair), strict=True)]
+        rows = zip(*(numpy_helper.to_array(table) for table in pair), strict=True)
+        curves = [_thinned(knots[np.isfinite(knots)], levels[np.isfinite(knots)]) for knots, levels in rows]
         for table, values in zip(pair, padded(curves), strict=True):
             table.CopyFrom(numpy_helper.from_array(values, table.name))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,9 +49,13 @@ class Ensemble:
     def probes(self) -> Probes:
         """Its thresholds and categories."""
         splits = [split for tree in self.trees for split in _splits(tree)]
-        edges = {(split.column, split.value) for split in splits if not split.members}
-        members = [(split.column, max(split.members)) for split in splits if split.members]
-        return Probes(sorted(edges), {column: int(max(code for c, code in members if c == column)) + 1 for column, _ in members})
+        largest = np.finfo(np.float32).max
+        edges = {(split.column, split.value) for split in splits if not split.members and abs(split.value) < largest}
+        counts: dict[int, int] = {}
+        for split in splits:
+            if split.members:
+                counts[split.column] = max(counts.get(split.column, 0), int(max(split.members)) + 1)
+        return Probes(sorted(edges), counts, self.dtype)
 
 
 def always(value: float) -> Split:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from mainspring.models.adapters.onnx_graph import UINT8, Graph
 from mainspring.models.adapters.onnx_net import TOLERANCE, task_meanings, traced, write_links, write_scores
 from mainspring.models.adapters.torch_runtime import torch

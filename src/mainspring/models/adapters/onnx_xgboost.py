@@ -17,9 +17,7 @@ from mainspring.models.protocol import Floats
 
 TOLERANCE = 1e-5
 _LINKS = {
-    **dict.fromkeys(
-        ("reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror", "reg:quantileerror", "rank:ndcg"), "identity"
-    ),
+    **dict.fromkeys(("reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror", "reg:quantileerror", "rank:ndcg"), "identity"),
     "binary:logistic": "logistic",
     "multi:softprob": "softmax",
 }

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mainspring.errors import MissingExtraError, RegistryError, ServingError, TrainingError
 from mainspring.models.onnx_file import Description, unsealed
+from mainspring.models.parity import Probes
 from mainspring.models.protocol import Floats, Rows
 from mainspring.models.shapley import sampled
 
@@ -20,6 +21,7 @@ except ImportError as error:
     raise MissingExtraError("A model in ONNX", "onnxruntime", "onnxruntime") from error
 
 MODEL = "model.onnx"
+TOLERANCE = 0.0
 AT_ONCE = 64
 _PREDICTION, _SCORE = "prediction", "score"
 _DTYPES: Mapping[str, npt.DTypeLike] = {"tensor(double)": np.float64, "tensor(uint8)": np.uint8}
@@ -30,7 +32,14 @@ class OnnxLearner:
     """Reads exported files; see `mainspring.models.protocol.Learner`."""
 
     def fit(
-        self, rows: Rows, *, names: Sequence[str], categorical: Sequence[str], held_out: Rows | None, seed: int, threads: int
+        self,
+        rows: Rows,  # noqa: ARG002
+        *,
+        names: Sequence[str],  # noqa: ARG002
+        categorical: Sequence[str] = (),  # noqa: ARG002
+        held_out: Rows | None = None,  # noqa: ARG002
+        seed: int = 0,  # noqa: ARG002
+        threads: int = 1,  # noqa: ARG002
     ) -> OnnxPredictor:
         """Refused.
 
@@ -56,9 +65,10 @@ class OnnxLearner:
 
 
 class OnnxPredictor:
-    """An exported model, on one thread. A row's bits do not hang on how many others there are. One must not be used by several threads at once.
+    """An exported model, on one thread. A row's bits do not hang on how many others there are.
 
-    Of a net over images, ``names`` is empty and ``x`` holds uint8 images of shape ``(n, h, w, c)``.
+    One must not be used by several threads at once. Of a net over images, ``names`` is empty and ``x`` holds uint8 images of shape
+    ``(n, h, w, c)``.
 
     Raises:
         RegistryError: the file is damaged or foreign.
@@ -92,10 +102,11 @@ class OnnxPredictor:
         """What `predict` gives for one row of shape ``(d,)``, to the bit: shape ``(outputs,)``."""
         self._row[0] = x
         self._session.run_with_iobinding(self._bound)
-        return self._answer[0].copy()
+        row: Floats = self._answer[0].copy()
+        return row
 
     def contributions(self, x: Floats) -> Floats:
-        """Shapley values by sampling, of the score before the link, against the file's reference row, ``(n, d + 1)`` or with outputs between.
+        """Shapley values by sampling, of the score before the link, against the file's reference row; shape as in `Predictor`.
 
         These are not the original's exact TreeSHAP values or integrated gradients, which need the original: they are
         `mainspring.models.shapley.sampled`, and measure from the row of which nothing is known (medians where a column never was null).
@@ -118,12 +129,20 @@ class OnnxPredictor:
     def _run(self, output: str, x: npt.NDArray[Any]) -> Floats:
         if x.shape[1:] != self._shape:
             raise ServingError(f"The ONNX model got rows of shape {x.shape[1:]}, it was exported for {self._shape}.")
-        parts = [
-            self._session.run([output], {"x": np.ascontiguousarray(x[start : start + self._at_once], self._dtype)})[0]
-            for start in range(0, max(len(x), 1), self._at_once)
-        ]
-        whole: Floats = np.concatenate(parts)
+        starts = range(0, len(x), self._at_once)
+        parts = [self._session.run([output], {"x": np.ascontiguousarray(x[at : at + self._at_once], self._dtype)})[0] for at in starts]
+        whole: Floats = np.concatenate([np.empty((0, self.outputs)), *parts])
         return whole[:, 0] if self.outputs == 1 else whole
+
+
+def write(predictor: OnnxPredictor, reference: Floats) -> bytes:  # noqa: ARG001
+    """Its file as it is."""
+    return predictor.to_artifacts()[MODEL]
+
+
+def probes(predictor: OnnxPredictor) -> Probes:  # noqa: ARG001
+    """None are known of a file."""
+    return Probes()
 
 
 def _session(file: bytes) -> Any:
