@@ -40,7 +40,7 @@ from mainspring.training.fitting import Examples, fit_model
 
 SMALLER = 3.7
 FRAUD, DIGITS = Bound("average_precision", 0.02), Bound("multiclass_accuracy", 0.02)
-EPOCHS, DRAWS, TIMED = (3, 200, 200) if QUICK else (20, 1_000, 1_000)
+EPOCHS, DRAWS, TIMED = (3, 100, 200) if QUICK else (20, 500, 1_000)
 FINE = Prune(epochs=1) if QUICK else Prune()
 NET = ms.Net(objective="binary", hidden=(256, 256), epochs=EPOCHS)
 TREES = ms.LightGBM(objective="binary", trees=300, leaves=31)
@@ -55,7 +55,7 @@ OF_NET: Mapping[str, Step | None] = {
     "distilled into 64-32": Distil(SMALL_NET),
 }
 OF_TREES: Mapping[str, Step | None] = {"half of the trees pruned": Prune(0.5), "distilled into 100 x 15 leaves": Distil(SMALL_TREES)}
-CNN = ImageLearner(Cnn(width=2.0), schedule=Schedule(epochs=4 if QUICK else 25, batch=64, learning_rate=5e-3))
+CNN = ImageLearner(Cnn(width=2.0), schedule=Schedule(epochs=3 if QUICK else 12, batch=64, learning_rate=5e-3))
 SMALL_CNN = ImageLearner(Cnn(width=0.5), schedule=CNN.schedule)
 
 

@@ -29,7 +29,7 @@ KINDS: dict[str, type[Model]] = {one.__name__: one for one in (LightGBM, XGBoost
 
 def data(task: str) -> tuple[Rows, Rows]:
     x, y = LOADERS[task](return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(x))[:1_200]
+    order = np.random.default_rng(0).permutation(len(x))[:900]
     x, y, cut = x[order].astype(np.float64), y[order].astype(np.float64), int(0.7 * len(order))
     return Rows(x[:cut], y[:cut]), Rows(x[cut:], y[cut:])
 

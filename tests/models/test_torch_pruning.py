@@ -111,7 +111,7 @@ def test_the_neurons_that_go_are_those_that_nothing_reads(net: tuple[Net, NetPre
 
 
 def test_channels_gone_leave_a_smaller_net_that_is_as_good(images: ImagePredictor) -> None:
-    made = pruned_images(images, CNN, Prune(0.5, structured=True, epochs=4), IMAGES[TRAIN], Y[TRAIN])
+    made = pruned_images(images, CNN, Prune(0.5, structured=True, rounds=2, epochs=4), IMAGES[TRAIN], Y[TRAIN])
     assert made.shape.left == (8, 16, 32, 32, 24)
     assert right(made, IMAGES) > right(images, IMAGES) - 0.03
     assert len(made.to_artifacts()["net.safetensors"]) < 0.7 * len(images.to_artifacts()["net.safetensors"])

@@ -37,6 +37,7 @@ def models() -> None:
       mainspring models verify eta
       mainspring models prune eta --keep 5 --dry-run
       mainspring models export eta champion --to onnx -o eta.onnx
+      mainspring models compress eta champion --step prune:share=0.5 --metric mae --most-lost 0.1
     """
 
 

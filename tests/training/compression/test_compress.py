@@ -161,7 +161,7 @@ def test_a_quantized_net_is_a_quarter_of_its_size(space: Workspace, registry: Re
             for one, names in ((net, ("net.safetensors", "net.json")), (done.version, ("model.onnx",)))
         ]
         assert files[1] < files[0] / 3
-    with pytest.raises(ExportError, match="only nets"):
+    with pytest.raises(ExportError, match="Only a net can be quantized"):
         made(space, registry, trees(registry), Quantize())
 
 
