@@ -63,12 +63,19 @@ class Weeks:
 
     def judge(self, judged: int) -> Rows:
         """The judged week without the payments of customers of whom a fraud since the training week is known by that day."""
+        return self._rows(self._judged(judged))
+
+    def customers(self, judged: int) -> npt.NDArray[np.int64]:
+        """Who made each payment of `judge`."""
+        return np.asarray(self._known["customer"][self._judged(judged)], dtype=np.int64)
+
+    def _judged(self, judged: int) -> npt.NDArray[np.bool_]:
         at, customers = self._known["at"], self._known["customer"]
         chosen = np.zeros(len(at), dtype=bool)
         for day in range(judged, judged + WEEK, DAY):
             known = (at >= judged - DELAY - WEEK) & (at < day - DELAY) & self._known["fraud"]
             chosen |= (at >= day) & (at < day + DAY) & ~np.isin(customers, customers[known])
-        return self._rows(chosen)
+        return chosen
 
     def _rows(self, chosen: npt.NDArray[np.bool_]) -> Rows:
         return Rows(self._x[chosen], self._known["fraud"][chosen].astype(np.float64))

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from mainspring import __version__
+from mainspring.cli.compressing import compress
 from mainspring.cli.features import features
 from mainspring.cli.ingesting import ingest, quarantine
 from mainspring.cli.models import decision_line, models
@@ -187,6 +188,7 @@ def verify(system: str, workspace: Path | None, as_json: bool) -> None:
 
 main.add_command(train)
 main.add_command(models)
+models.add_command(compress)
 
 
 @main.command()

@@ -25,7 +25,8 @@ class ModelManifest:
     training set's manifest. ``seconds`` is the time of the fit, ``bytes`` the size of all artifacts, ``latency`` maps quantiles
     (``p50``, ``p99``) of one row's prediction to microseconds, ``environment`` packages to their versions, ``card`` names the
     artifact that is the model's card, ``licence`` is an SPDX expression. ``start`` is the id of the version that the model went on
-    from, ``rows`` the number of rows that it was fitted to itself.
+    from, ``rows`` the number of rows that it was fitted to itself. A model that was made smaller names in ``made_from`` the version
+    that it was made from, and in ``compression`` the steps and what both measured side by side.
     """
 
     system: str = ""
@@ -45,6 +46,8 @@ class ModelManifest:
     note: str = ""
     start: str = ""
     rows: int | None = None
+    made_from: str = ""
+    compression: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As it is registered."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,19 +47,42 @@ def fit_model(
     _check(spec, examples)
     encoder = Encoder.fit(examples.columns, names) if start is None else start.encoder
     kind, settings = spec.learner if start is None else _further(spec, names, start)
-    offsets = [_offsets(spec, one) for one in (examples, held_out)]
-    rows, watched = (
-        Rows(encoder.transform(one.columns), one.label - offset, one.weight, one.groups)
-        for one, offset in zip((examples, held_out), offsets, strict=True)
-    )
-    if spec.task == "binary":
-        rows = _balanced(_thinned(rows, spec.negatives, spec.seed)) if spec.balanced else _thinned(rows, spec.negatives, spec.seed)
     going_on = {} if start is None else {"start": start.predictor}
     predictor = learner(kind, settings).fit(
-        rows, names=names, categorical=encoder.categorical, held_out=watched, seed=spec.seed, threads=threads, **going_on
+        learned_from(spec, encoder, examples),
+        names=names,
+        categorical=encoder.categorical,
+        held_out=encoded(spec, encoder, held_out),
+        seed=spec.seed,
+        threads=threads,
+        **going_on,
     )
-    model = TabularModel(encoder, kind, settings, predictor, spec.offset, float(np.mean(offsets[0])), kept=spec.negatives)
-    return _finished(spec, model, held_out)
+    mean = float(np.mean(offsets_of(spec, examples)))
+    return finished(spec, TabularModel(encoder, kind, settings, predictor, spec.offset, mean, kept=spec.negatives), held_out)
+
+
+def encoded(spec: Model, encoder: Encoder, examples: Examples) -> Rows:
+    """The examples as a matrix, their labels less the offset."""
+    return Rows(encoder.transform(examples.columns), examples.label - offsets_of(spec, examples), examples.weight, examples.groups)
+
+
+def learned_from(spec: Model, encoder: Encoder, examples: Examples) -> Rows:
+    """The rows that the learner of ``spec`` is fitted to: `encoded`, thinned and balanced as it declares."""
+    rows = encoded(spec, encoder, examples)
+    if spec.task != "binary":
+        return rows
+    thinned = _thinned(rows, spec.negatives, spec.seed)
+    return _balanced(thinned) if spec.balanced else thinned
+
+
+def finished(spec: Model, model: TabularModel, held_out: Examples) -> TabularModel:
+    """The model with the calibration and the interval that ``spec`` declares, from rows that its predictor was not fitted to."""
+    if spec.calibration is None and spec.interval is None:
+        return model
+    predicted = model.predict(held_out.columns)
+    calibration = None if spec.calibration is None else KINDS[spec.calibration].fit(predicted, held_out.label, held_out.weight)
+    interval = None if spec.interval is None else ConformalInterval.fit(predicted, held_out.label, spec.interval)
+    return replace(model, interval=interval, calibration=calibration)
 
 
 def _further(spec: Model, names: list[str], start: TabularModel) -> tuple[str, dict[str, Any]]:
@@ -84,7 +107,8 @@ def _check(spec: Model, examples: Examples) -> None:
         raise TrainingError(f"{type(spec).__name__}: ranking needs the query that each row belongs to. Give groups.")
 
 
-def _offsets(spec: Model, examples: Examples) -> Floats:
+def offsets_of(spec: Model, examples: Examples) -> Floats:
+    """What the model corrects, of shape ``(n,)``; 0 where it declares no offset."""
     return np.zeros(len(examples)) if spec.offset is None else offset_of(examples.columns[spec.offset])
 
 
@@ -103,13 +127,3 @@ def _balanced(rows: Rows) -> Rows:
     whole, share = weight.sum(), weight[positive].sum() / weight.sum()
     scaled = weight * np.where(positive, 0.5 / share, 0.5 / (1 - share))
     return Rows(rows.x, rows.y, scaled * whole / scaled.sum(), rows.groups)
-
-
-def _finished(spec: Model, model: TabularModel, held_out: Examples) -> TabularModel:
-    if spec.calibration is None and spec.interval is None:
-        return model
-    predicted = model.predict(held_out.columns)
-    calibration = None if spec.calibration is None else KINDS[spec.calibration].fit(predicted, held_out.label, held_out.weight)
-    interval = None if spec.interval is None else ConformalInterval.fit(predicted, held_out.label, spec.interval)
-    known = (model.encoder, model.kind, model.settings, model.predictor, model.offset, model.offset_mean)
-    return TabularModel(*known, interval, model.kept, calibration)

@@ -99,8 +99,8 @@ def reproduce(tracker: Tracker, run: Run, tables: Tables) -> Reproduction:
     made = {name: hashlib.sha256(data).hexdigest() for name, data in to_artifacts(system, trained).items()}
     recorded = {name: digest for name, digest in run.artifacts.items() if not name.startswith(_START)}
     artifacts = {name: (recorded.get(name, ""), made.get(name, "")) for name in sorted({*recorded, *made})}
-    then = {"data": _values(run.data), "environment": tracker.environment(run), "code": run.code}
-    now = {"data": _values(dataset.manifest), "environment": environment(), "code": dict(code_version())}
+    then = {"data": values(run.data), "environment": tracker.environment(run), "code": run.code}
+    now = {"data": values(dataset.manifest), "environment": environment(), "code": dict(code_version())}
     return Reproduction(run.id, artifacts, differences({"then": then, "now": now}), time.perf_counter() - started)
 
 
@@ -113,7 +113,8 @@ def _started(tracker: Tracker, run: Run) -> Start | None:
     return Start(run.parameters["start"]["version"], model, run.parameters["start"]["until"])
 
 
-def _values(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def values(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What the manifest of a data set says of its values, and not of when it was built."""
     return {name: value for name, value in manifest.items() if name not in _PASSING}
 
 

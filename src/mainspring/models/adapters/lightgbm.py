@@ -12,6 +12,7 @@ import numpy as np
 
 from mainspring.errors import MissingExtraError, RegistryError, TrainingError
 from mainspring.models.protocol import Floats, Rows
+from mainspring.models.pruning import Progress, Prune
 
 MODEL = "model.txt"
 _NORMAL = 0
@@ -160,6 +161,17 @@ class Booster:
     def to_artifacts(self) -> dict[str, bytes]:
         """The trees as LightGBM's model text."""
         return {MODEL: str(self._model.model_to_string()).encode()}
+
+
+def pruned_trees(
+    predictor: Booster, settings: Mapping[str, Any], step: Prune, rows: Rows, categorical: Sequence[str],  # noqa: ARG001
+    *, seed: int, threads: int, progress: Progress,  # noqa: ARG001
+) -> tuple[Booster, dict[str, Any]]:  # fmt: skip
+    """The first trees, without the last ``step.share`` of them; see `mainspring.models.pruning.prune`. Nothing is fitted again."""
+    kept = max(1, round(predictor._model.current_iteration() * (1 - step.share)))
+    model = _lightgbm().Booster(model_str=predictor._model.model_to_string(num_iteration=kept))
+    progress(1, 1)
+    return Booster(model, predictor.names), {**settings, "trees": kept}
 
 
 class _SingleRow:
