@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from mainspring.errors import ExportError, MissingExtraError
 from mainspring.models.adapters.onnx_columns import KNOTS, LEVELS, padded
-from mainspring.models.adapters.onnx_graph import INT8, INT32, NET, helper, numpy_helper, onnx
+from mainspring.models.adapters.onnx_graph import INT32, NET, helper, numpy_helper, onnx
 from mainspring.models.onnx_file import Description, sealed, unsealed
 from mainspring.models.protocol import Floats
 
@@ -68,7 +68,7 @@ def quantized(file: bytes, calibration: npt.NDArray[Any] | None) -> bytes:
 def _lean(graph: Any) -> None:
     """Leave out, in place, what only takes up room: inferred types, zero points of biases, which are 0, and long names."""
     graph.ClearField("value_info")
-    zeros = {one.name for one in graph.initializer if one.data_type in (INT8, INT32) and not numpy_helper.to_array(one).any()}
+    zeros = {one.name for one in graph.initializer if one.data_type == INT32 and not numpy_helper.to_array(one).any()}
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and len(node.input) > 2 and node.input[2] in zeros:
             del node.input[2:]
