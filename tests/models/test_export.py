@@ -278,3 +278,29 @@ def test_serving_needs_neither_what_trained_it_nor_onnx(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program), str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(exported.predict_row([0.3, "y"])[0]), "2"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "call", "line"),
+    [
+        ("onnx", "to_onnx(model)", "pip install 'mainspring[onnx]'"),
+        ("onnxruntime", "load_onnx(b'')", "pip install 'mainspring[onnxruntime]'"),
+        ("onnxruntime", "quantize(b'', 'dynamic')", "pip install 'mainspring[onnx]'"),
+    ],
+)
+def test_without_its_package_each_step_names_the_line_that_installs_it(missing: str, call: str, line: str) -> None:
+    program = f"""
+        import sys
+        sys.modules["{missing}"] = None
+        import numpy as np
+        from mainspring.errors import MissingExtraError
+        from mainspring.models.export import load_onnx, quantize, to_onnx
+        from mainspring.models.linear import Design, Linear
+        model = Linear(("a",), Design(np.zeros(1), np.ones(1), np.zeros(1, int)), np.ones((1, 2)), np.zeros(1), "identity")
+        try:
+            {call}
+        except MissingExtraError as error:
+            print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False)
+    assert done.stdout.strip().endswith(line), done.stderr

@@ -41,7 +41,8 @@ def quantized(file: bytes, calibration: npt.NDArray[Any] | None) -> bytes:
     links stay as they are, but for their curves: knots that move a scaled number by at most 0.01, half a step of INT8, are left out.
     """
     model = onnx.load_from_string(unsealed(file))
-    about = Description.from_metadata({one.key: one.value for one in model.metadata_props})
+    notes = {one.key: one.value for one in model.metadata_props}
+    about = Description.from_metadata(notes)
     around = [node.name for node in model.graph.node if not node.name.startswith(NET)]
     if not any(node.op_type in QUANTIZED for node in model.graph.node if node.name.startswith(NET)) or _MARK in about.made_from:
         raise ExportError(f"Quantization: the file holds {about.made_from}. Only a net can be quantized, and only once; leave it as it is.")
@@ -61,7 +62,7 @@ def quantized(file: bytes, calibration: npt.NDArray[Any] | None) -> bytes:
     done.ClearField("metadata_props")
     how = "dynamic" if calibration is None else "static"
     about = replace(about, made_from=f"{about.made_from}, {_MARK} {how}", apart=calibration is None)
-    helper.set_model_props(done, about.to_metadata())
+    helper.set_model_props(done, notes | about.to_metadata())
     return sealed(done.SerializeToString())
 
 
