@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from mainspring.clock import parse_duration
@@ -20,6 +20,8 @@ OBJECTIVES = {
 OF_NETS = ("regression", "regression_l1", "quantile", "binary", "multiclass")
 SHAPES = ("mlp", "wide_and_deep")
 CALIBRATIONS = ("isotonic", "platt")
+INTERVALS = ("residuals", "quantiles")
+SETS = ("lac", "aps", "raps")
 _OF_XGBOOST = {
     "regression": "reg:squarederror",
     "regression_l1": "reg:absoluteerror",
@@ -37,15 +39,18 @@ class Model:
 
     ``offset`` names a feature that the model corrects instead of predicting from nothing; where it is null, it is 0 if there
     were such rows in training, and else the model leaves the answer to the fallback. ``interval`` are the two quantiles of
-    the predictive interval, from split conformal residuals on the newest ``holdout`` of the training data. ``ignore`` names
+    the predictive interval, made so that it holds on the newest ``holdout`` of the training data: by ``residuals`` around the
+    prediction, or with ``interval_by="quantiles"`` around two further predictors that learn them. ``ignore`` names
     features that only other features use. Of two classes, ``negatives`` is the share of the zeros that is learned from (what the
     model says is corrected for it), ``balanced`` gives both classes the same weight, and ``calibration`` (``"isotonic"``,
-    ``"platt"``) makes probabilities of scores, on the holdout.
+    ``"platt"``) makes probabilities of scores, on the holdout. Of classes, ``sets`` is the share of rows whose set of classes holds
+    the true one, ``sets_by`` how sets are made (`SETS`), and ``sets_per_class`` whether the share holds for each class by itself.
     """
 
     seed: int = 0
     offset: str | None = None
     interval: tuple[float, float] | None = None
+    interval_by: str = "residuals"
     history: str | None = None
     holdout: str = "14d"
     retrain_every: str | None = None
@@ -53,11 +58,19 @@ class Model:
     negatives: float = 1.0
     balanced: bool = False
     calibration: str | None = None
+    sets: float | None = None
+    sets_by: str = "lac"
+    sets_per_class: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ignore", tuple(self.ignore))
         if self.interval is not None and not 0 < self.interval[0] < self.interval[1] < 1:
             raise self._error(f"interval {self.interval} must be two rising quantiles between 0 and 1.")
+        for name, value, known in (("interval_by", self.interval_by, INTERVALS), ("sets_by", self.sets_by, SETS)):
+            if value not in known:
+                raise self._error(f"{name} '{value}' is not known.{did_you_mean(value, known)}")
+        if self.sets is not None and not 0 < self.sets < 1:
+            raise self._error(f"sets={self.sets} must be a share between 0 and 1: how many sets hold the true class.")
         if not 0 < self.negatives <= 1:
             raise self._error(f"negatives={self.negatives} must be a share above 0, at most 1.")
         if self.calibration not in (None, *CALIBRATIONS):
@@ -91,6 +104,12 @@ class Model:
         """The kind of its learner and that one's settings."""
         raise NotImplementedError
 
+    def learner_of_quantile(self, level: float) -> tuple[str, dict[str, Any]]:
+        """The kind and settings that learn the quantile ``level`` as this model learns its objective."""
+        model: Any = self
+        kind, settings = replace(model, objective="quantile", quantile=level, interval=None, interval_by="residuals").learner
+        return kind, settings
+
     def _error(self, problem: str) -> DeclarationError:
         return DeclarationError(f"{type(self).__name__}: {problem}")
 
@@ -100,6 +119,10 @@ class Model:
             raise self._error(f"negatives, balanced and calibration are for two classes, the task is {self.task}.")
         if self.task != "regression" and (self.interval is not None or self.offset is not None):
             raise self._error(f"offset and interval are for numbers, the task is {self.task}.")
+        if self.interval_by == "quantiles" and (self.interval is None or "quantile" not in {field.name for field in fields(self)}):
+            raise self._error("interval_by='quantiles' needs interval=(0.1, 0.9), and a learner of quantiles: LightGBM, XGBoost or Net.")
+        if self.sets is not None and self.task not in ("binary", "multiclass"):
+            raise self._error(f"sets are for classes, the task is {self.task}. Declare interval=(0.1, 0.9) for numbers.")
 
 
 @dataclass(frozen=True, slots=True)

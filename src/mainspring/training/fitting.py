@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +13,15 @@ import numpy.typing as npt
 from mainspring.columns import Array
 from mainspring.errors import TrainingError
 from mainspring.models.calibration import KINDS
-from mainspring.models.conformal import ConformalInterval
+from mainspring.models.conformal import ConformalInterval, QuantileInterval
 from mainspring.models.encoding import Encoder
 from mainspring.models.learners import learner
-from mainspring.models.protocol import Floats, Rows
+from mainspring.models.protocol import Floats, Predictor, Rows
+from mainspring.models.sets import PredictionSets, two_columns
 from mainspring.models.tabular import TabularModel, offset_of
 from mainspring.spec import Model
+
+Fit = Callable[[str, dict[str, Any]], Predictor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +53,23 @@ def fit_model(spec: Model, names: list[str], examples: Examples, held_out: Examp
     )
     if spec.task == "binary":
         rows = _balanced(_thinned(rows, spec.negatives, spec.seed)) if spec.balanced else _thinned(rows, spec.negatives, spec.seed)
+    fit: Fit = partial(_fit, rows, watched, names, encoder.categorical, spec.seed, threads)
     kind, settings = spec.learner
-    predictor = learner(kind, settings).fit(
-        rows, names=names, categorical=encoder.categorical, held_out=watched, seed=spec.seed, threads=threads
-    )
-    model = TabularModel(encoder, kind, settings, predictor, spec.offset, float(np.mean(offsets[0])), kept=spec.negatives)
-    return _finished(spec, model, held_out)
+    model = TabularModel(encoder, kind, settings, fit(kind, settings), spec.offset, float(np.mean(offsets[0])), kept=spec.negatives)
+    if spec.calibration is not None or spec.sets is not None:
+        return _classes_finished(spec, model, held_out)
+    if spec.interval is None:
+        return model
+    if spec.interval_by == "residuals":
+        return replace(model, interval=ConformalInterval.fit(model.predict(held_out.columns), held_out.label, spec.interval))
+    low, high = (fit(*spec.learner_of_quantile(level)) for level in spec.interval)
+    return replace(model, interval=QuantileInterval.fit(low, high, watched.x, watched.y, spec.interval))
+
+
+def _fit(
+    rows: Rows, watched: Rows, names: list[str], categorical: Sequence[str], seed: int, threads: int, kind: str, settings: dict[str, Any]
+) -> Predictor:
+    return learner(kind, settings).fit(rows, names=names, categorical=categorical, held_out=watched, seed=seed, threads=threads)
 
 
 def _check(spec: Model, examples: Examples) -> None:
@@ -89,11 +105,16 @@ def _balanced(rows: Rows) -> Rows:
     return Rows(rows.x, rows.y, scaled * whole / scaled.sum(), rows.groups)
 
 
-def _finished(spec: Model, model: TabularModel, held_out: Examples) -> TabularModel:
-    if spec.calibration is None and spec.interval is None:
+def _classes_finished(spec: Model, model: TabularModel, held_out: Examples) -> TabularModel:
+    """With calibration and sets; where both are wanted, each has every other held-out row, so that the sets judge new rows."""
+    predicted, label, weight = model.predict(held_out.columns), held_out.label, held_out.weight
+    step = 1 if spec.calibration is None or spec.sets is None else 2
+    if spec.calibration is not None:
+        calibration = KINDS[spec.calibration].fit(predicted[::step], label[::step], None if weight is None else weight[::step])
+        model = replace(model, calibration=calibration)
+        predicted = calibration.apply(predicted)
+    if spec.sets is None:
         return model
-    predicted = model.predict(held_out.columns)
-    calibration = None if spec.calibration is None else KINDS[spec.calibration].fit(predicted, held_out.label, held_out.weight)
-    interval = None if spec.interval is None else ConformalInterval.fit(predicted, held_out.label, spec.interval)
-    known = (model.encoder, model.kind, model.settings, model.predictor, model.offset, model.offset_mean)
-    return TabularModel(*known, interval, model.kept, calibration)
+    probability, rng = two_columns(predicted[step - 1 :: step]), np.random.default_rng(spec.seed)
+    sets = PredictionSets.fit(probability, label[step - 1 :: step], spec.sets, by=spec.sets_by, per_class=spec.sets_per_class, rng=rng)
+    return replace(model, sets=sets)
