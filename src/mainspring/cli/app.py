@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from mainspring import __version__
+from mainspring.cli.explaining import counterfactual, explain
 from mainspring.cli.features import features
 from mainspring.cli.ingesting import ingest, quarantine
 from mainspring.cli.models import decision_line, models
@@ -185,6 +186,8 @@ def verify(system: str, workspace: Path | None, as_json: bool) -> None:
 
 
 main.add_command(models)
+models.add_command(explain)
+models.add_command(counterfactual)
 
 
 @main.command()

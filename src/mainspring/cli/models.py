@@ -36,6 +36,7 @@ def models() -> None:
       mainspring models history eta
       mainspring models verify eta
       mainspring models prune eta --keep 5 --dry-run
+      mainspring models explain eta --feature departure_delay
     """
 
 
@@ -207,10 +208,18 @@ def operator() -> str:
 
 
 @contextmanager
-def _opened(system: str, workspace: Path | None) -> Iterator[Registry]:
+def opened(system: str, workspace: Path | None) -> Iterator[tuple[Registry, Path]]:
+    """The registry of a workspace, or of the newest of the system, and the workspace's folder."""
     from mainspring.cli.systems import newest_workspace, open_registry
 
-    with open_registry(workspace or newest_workspace(system)) as registry:
+    path = workspace or newest_workspace(system)
+    with open_registry(path) as registry:
+        yield registry, path
+
+
+@contextmanager
+def _opened(system: str, workspace: Path | None) -> Iterator[Registry]:
+    with opened(system, workspace) as (registry, _):
         yield registry
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,7 +100,7 @@ def recomputing(predict: Predict, functions: Sequence[Function]) -> Predict:
     return predicted if functions else predict
 
 
-def check_names(names: Sequence[str], known: Sequence[str], what: str) -> None:
+def check_names(names: Sequence[str], known: Collection[str], what: str) -> None:
     """Refuse names that are not known.
 
     Raises:

@@ -84,10 +84,11 @@ class Counterfactual:
 class Counterfactuals:
     """What the model answers to the row as it is, the answers found, and how many rows were tried.
 
-    Nothing ``found`` says that none of those rows reached the target, not that none could.
+    Nothing ``found`` says that none of those rows reached the target, not that none could; ``reached`` is whether the row itself has.
     """
 
     predicted: tuple[float, ...]
+    reached: bool
     found: tuple[Counterfactual, ...]
     tried: int
 
@@ -110,15 +111,15 @@ def counterfactuals(
         ServingError: the model cannot answer the row as it is.
     """
     limits = constraints or Constraints()
-    check_names(sorted(limits.names), [*row, *(function.name for function in functions)], "constraints")
-    check_names(changeable, list(observed), "changeable")
+    check_names(sorted(limits.names), {*row, *(function.name for function in functions)}, "constraints")
+    check_names(changeable, observed.keys() & row.keys(), "changeable")
     search = _Search(model, row, target, observed, changeable, functions, limits)
     start = np.zeros((1, len(changeable)), dtype=np.int64)
     if search.gaps(start)[0] < 0:
-        return Counterfactuals(search.asked(start[0]), (), 1)
+        return Counterfactuals(search.asked(start[0]), True, (), 1)
     reached = _apart(search.distances, search.beam(most, answers))[: 2 * answers]
     nearest = _apart(search.distances, search.smaller(reached))[:answers]
-    return Counterfactuals(search.asked(start[0]), tuple(search.told(one) for one in nearest), search.tried)
+    return Counterfactuals(search.asked(start[0]), False, tuple(search.told(one) for one in nearest), search.tried)
 
 
 class _Search:

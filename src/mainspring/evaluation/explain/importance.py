@@ -104,7 +104,12 @@ def correlated(columns: Columns, names: Sequence[str], at_least: float = 0.8) ->
 def mean_intervals(
     values: Floats, *, rng: np.random.Generator, blocks: Array | None = None, draws: int = 500, level: float = 0.95
 ) -> tuple[Floats, Floats]:
-    """Percentile bootstrap intervals of the mean of each column of ``values`` of shape ``(n, k)``: lower and upper ends, ``(k,)`` each."""
+    """Percentile bootstrap intervals of the mean of each column of ``values`` of shape ``(n, k)``: lower and upper ends, ``(k,)`` each.
+
+    Infinite where there are fewer than two rows or blocks: they tell nothing.
+    """
+    if len(values if blocks is None else np.unique(blocks)) < 2:
+        return np.full(values.shape[1], -np.inf), np.full(values.shape[1], np.inf)
     means = np.array([values[taken].mean(axis=0) for taken in resamples(blocks, len(values), rng=rng, draws=draws)])
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return low, high
