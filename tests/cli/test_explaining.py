@@ -70,7 +70,7 @@ def test_a_page_with_plots_is_written(ask: Ask, world: Path) -> None:
 
 def test_what_would_have_changed_an_answer(ask: Ask) -> None:
     found = json.loads(ask("models", "counterfactual", "delivery", "evening", "--below", "60", "--json"))
-    assert found["predicted"][0] > 80
+    assert found["answered"] == found["predicted"][0] > 80
     assert found["found"][0]["changes"][0]["feature"] == "km"
     for one in found["found"]:
         assert one["predicted"][0] < 60

@@ -93,11 +93,14 @@ def counterfactual(
 
     target, limits = Target(below, above), Constraints(fixed=fix, increase=increase, decrease=decrease)
     with opened(system, workspace) as (registry, path):
-        found = counterfactuals_of(registry, Workspace(path), system, request_id, target, limits, most=most)
+        score, found = counterfactuals_of(registry, Workspace(path), system, request_id, target, limits, most=most)
     if as_json:
-        click.echo(json.dumps(asdict(found)))
+        click.echo(json.dumps({"answered": score, **asdict(found)}))
     else:
-        click.echo(f"The answer was {found.predicted[0]:g}.")
+        own = (
+            "" if found.predicted[0] == score else f" The model says {found.predicted[0]:g}: the policy bounded it, or a feature was late."
+        )
+        click.echo(f"The answer was {score:g}.{own}")
         for one in found.found:
             click.echo(f"{one.predicted[0]:>10.4g}  {one}" + (f"  (so {', '.join(map(str, one.follows))})" if one.follows else ""))
         if found.reached:

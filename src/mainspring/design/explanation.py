@@ -139,8 +139,11 @@ def _followed(one: Explained, feature: str, rng: np.random.Generator) -> tuple[D
 
 def counterfactuals_of(
     registry: Registry, space: Workspace, name: str, request: str, target: Target, constraints: Constraints, *, most: int = 3
-) -> Counterfactuals:
-    """What would have to change in a logged request for another answer of the version that answered it, to values that it was trained on.
+) -> tuple[float, Counterfactuals]:
+    """The answer in the log, and what would have to change in the request for another of the version that gave it.
+
+    The version's own answer differs from the logged one where the policy bounded that, or a feature was late. Values are such as it was
+    trained on.
 
     Raises:
         StorageError: no answer with this request id is in the log.
@@ -160,8 +163,9 @@ def counterfactuals_of(
     one = load_explained(registry, space, name, logged["version"], newest=False)
     row = {column: logged[f"request.{column}"] for column in one.system.request.columns.names}
     row |= {feature.name: logged[f"feature.{feature.name}"] for feature in one.system.features}
-    return counterfactuals(
-        one.model, row, target, one.columns, changeable(one.system), functions=functions_of(one.system), constraints=constraints, most=most
+    free, functions = changeable(one.system), functions_of(one.system)
+    return logged["score"], counterfactuals(
+        one.model, row, target, one.columns, free, functions=functions, constraints=constraints, most=most
     )
 
 
