@@ -49,7 +49,7 @@ def explain(
     from mainspring.storage.workspace import Workspace
 
     with opened(system, workspace) as (registry, path), Bars(quiet=as_json) as bars:
-        one = explanation.load_explained(registry, Workspace(path), system, which, rows=rows)
+        one = explanation.load_explained(registry, Workspace(path), system, which, rows=rows, progress=bars.step)
         told = explanation.explain(one, features, together=together, progress=bars.step)
     if page is not None:
         from mainspring.design.explanation_html import html
@@ -86,14 +86,15 @@ def counterfactual(
     Example:
       mainspring models counterfactual eta 745ff25d0ea832487d035021c048d111 --below 340 --fix planned_minutes
     """
+    from mainspring.cli.progress import Bars
     from mainspring.design.explanation import counterfactuals_of
     from mainspring.evaluation.explain.changes import Constraints
     from mainspring.evaluation.explain.counterfactuals import Target
     from mainspring.storage.workspace import Workspace
 
     target, limits = Target(below, above), Constraints(fixed=fix, increase=increase, decrease=decrease)
-    with opened(system, workspace) as (registry, path):
-        score, found = counterfactuals_of(registry, Workspace(path), system, request_id, target, limits, most=most)
+    with opened(system, workspace) as (registry, path), Bars(quiet=as_json) as bars:
+        score, found = counterfactuals_of(registry, Workspace(path), system, request_id, target, limits, most=most, progress=bars.step)
     if as_json:
         click.echo(json.dumps({"answered": score, **asdict(found)}))
     else:

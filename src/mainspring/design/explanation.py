@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,9 @@ class Explanation:
         return {**told, "followed": followed}
 
 
-def load_explained(registry: Registry, space: Workspace, name: str, which: str, *, rows: int = ROWS, newest: bool = True) -> Explained:
+def load_explained(
+    registry: Registry, space: Workspace, name: str, which: str, *, rows: int = ROWS, newest: bool = True, progress: Progress
+) -> Explained:
     """A version of the system ``name``, with ``rows`` of those held back from its training (or evenly of those it was trained on).
 
     Raises:
@@ -84,11 +87,17 @@ def load_explained(registry: Registry, space: Workspace, name: str, which: str, 
     if loaded.model is None:
         raise RegistryError(f"Version {version.id} cannot be explained: {loaded.problem}")
     manifest = registry.version(ModelManifest.of(version).dataset).manifest
-    dataset = DatasetBuilder(system, Tables(space.tables)).build(manifest["from"], manifest["until"])
+    dataset = DatasetBuilder(system, Tables(space.tables)).build(
+        manifest["from"], manifest["until"], partial(progress, "build training set")
+    )
     earlier, held_out = split(system, dataset)
     chosen = held_out if newest else earlier
     taken = np.unique(np.linspace(0, len(chosen) - 1, min(rows, len(chosen))).astype(np.int64))
-    columns = {column: values[taken] for column, values in chosen.columns.items()}
+    columns = {}
+    for number, column in enumerate(chosen.columns):
+        progress("read rows", number, len(chosen.columns))
+        columns[column] = chosen.columns[column][taken]
+    progress("read rows", len(chosen.columns), len(chosen.columns))
     return Explained(system, version.id, loaded.model, columns, chosen.as_of[taken], chosen.label[taken])
 
 
@@ -138,7 +147,15 @@ def _followed(one: Explained, feature: str, rng: np.random.Generator) -> tuple[D
 
 
 def counterfactuals_of(
-    registry: Registry, space: Workspace, name: str, request: str, target: Target, constraints: Constraints, *, most: int = 3
+    registry: Registry,
+    space: Workspace,
+    name: str,
+    request: str,
+    target: Target,
+    constraints: Constraints,
+    *,
+    most: int = 3,
+    progress: Progress,
 ) -> tuple[float, Counterfactuals]:
     """The answer in the log, and what would have to change in the request for another of the version that gave it.
 
@@ -160,7 +177,7 @@ def counterfactuals_of(
         raise RegistryError(
             f"Request '{request}' was answered by the rule '{logged['answered_by']}', not by a model. Name another request."
         )
-    one = load_explained(registry, space, name, logged["version"], newest=False)
+    one = load_explained(registry, space, name, logged["version"], newest=False, progress=progress)
     row = {column: logged[f"request.{column}"] for column in one.system.request.columns.names}
     row |= {feature.name: logged[f"feature.{feature.name}"] for feature in one.system.features}
     free, functions = changeable(one.system), functions_of(one.system)
