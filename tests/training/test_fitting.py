@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import mainspring as ms
-from mainspring.errors import DeclarationError, ServingError, TrainingError
+from mainspring.errors import DeclarationError, TrainingError
 from mainspring.models.tabular import TabularModel
 from mainspring.training.fitting import Examples, fit_model
 
@@ -137,7 +137,7 @@ def test_sets_of_several_classes_cover() -> None:
 
 def test_a_model_without_sets_says_so() -> None:
     model, _, _ = fit(ms.LightGBM(objective="binary", trees=5))
-    with pytest.raises(ServingError, match="Declare them: sets="):
+    with pytest.raises(DeclarationError, match="Declare them: sets="):
         model.predict_set_row([0.0, "u"])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mainspring.errors import ServingError
+from mainspring.errors import DeclarationError, ServingError
 from mainspring.models.calibration import Calibration, calibration_from, resampled
 from mainspring.models.conformal import HIGH, LOW, ConformalInterval, QuantileInterval
 from mainspring.models.encoding import Encoder
@@ -59,7 +59,7 @@ class TabularModel:
         """Which classes may be the true one, of shape ``(n, classes)``; ``rng`` as in `PredictionSets.apply`.
 
         Raises:
-            ServingError: the model was declared without ``sets``.
+            DeclarationError: the model was declared without ``sets``.
         """
         return self._sets().apply(two_columns(self.predict(columns)), rng)
 
@@ -148,7 +148,7 @@ class TabularModel:
 
     def _sets(self) -> PredictionSets:
         if self.sets is None:
-            raise ServingError("The model has no prediction sets. Declare them: sets=0.9, and train again.")
+            raise DeclarationError("The model has no prediction sets. Declare them: sets=0.9, and train again.")
         return self.sets
 
     def _offset(self, values: Sequence[Any]) -> float:

@@ -90,20 +90,20 @@ def test_every_answer_keeps_every_promise(place: int, level: float, below: bool)
     target = Target(below=level) if below else Target(above=level)
     found = search(values, target)
     assert found.predicted == (asked(model, values),)
-    assert found.reached == bool(target.gap(np.array(found.predicted))[0] < 0)
+    assert found.reached == target.reached(found.predicted)
     order = [(len(one.changes), one.distance) for one in found.found]
     assert order == sorted(order)
     assert len(order) <= 4
     for one in found.found:
         new = changed(values, one)
         assert one.predicted == (asked(model, new),)
-        assert target.gap(np.array(one.predicted))[0] < 0
+        assert target.reached(one.predicted)
         assert [change.before for change in one.changes] == [values[change.feature] for change in one.changes]
         for change in one.changes:
             assert change.feature in FREE
             assert change.after in columns[change.feature].tolist()
             assert type(change.after) is type(columns[change.feature][columns[change.feature] == change.after].tolist()[0])
-            assert target.gap(np.array([asked(model, changed(values, one, without=change.feature))]))[0] >= 0
+            assert not target.reached([asked(model, changed(values, one, without=change.feature))])
         moves = {change.feature for change in one.changes} & {"amount", "income"}
         assert [change.feature for change in one.follows] == (["ratio"] if moves else [])
     sets = [{change.feature for change in one.changes} for one in found.found]
@@ -163,6 +163,8 @@ def test_nothing_found_says_so_and_a_row_that_is_there_needs_nothing() -> None:
     found = search(risky(), Target(below=-1.0))
     assert (found.found, found.reached) == ((), False)
     assert found.tried > 500
+    held = search(risky(), Target(below=0.2), constraints=Constraints(fixed=FREE))
+    assert (held.found, held.reached) == ((), False)
     there = search(risky(), Target(above=0.5))
     assert (there.found, there.reached) == ((), True)
 
@@ -236,6 +238,7 @@ def test_changes_that_only_help_together_are_found() -> None:
         (lambda: Target(below=1.0, to=1), "give one of below, above and to"),
         (lambda: search(risky(), Target(below=0.2), constraints=Constraints(fixed=["agee"])), "no feature 'agee'. Did you mean 'age'"),
         (lambda: search(risky(), Target(below=0.2), constraints=Constraints(increase=["country"])), "'country' is no number"),
+        (lambda: counterfactuals(*fitted("binary")[:1], risky(), Target(below=0.2), fitted("binary")[1], []), "no feature may change"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(make: Any, words: str) -> None:

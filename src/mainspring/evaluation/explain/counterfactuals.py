@@ -40,6 +40,10 @@ class Target:
         others = np.delete(predicted, self.to, axis=1).max(axis=1)
         return np.asarray(others - predicted[:, self.to])
 
+    def reached(self, predicted: Sequence[float]) -> bool:
+        """Whether the answer to one row, one number or one per class, is there."""
+        return bool(self.gap(np.array(predicted) if len(predicted) == 1 else np.array([predicted]))[0] < 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -98,9 +102,11 @@ def counterfactuals(
     Tan, "Explaining machine learning classifiers through diverse counterfactual explanations", 2020 (diversity, sparsity, constraints).
 
     Raises:
-        DeclarationError: a feature is not known, or constrained as a number and none.
+        DeclarationError: a feature is not known, or constrained as a number and none; or none may change.
         ServingError: the model cannot answer the row as it is.
     """
+    if not changeable:
+        raise DeclarationError("Counterfactuals, changeable: no feature may change. Name one at least.")
     limits = constraints or Constraints()
     check_names(sorted(limits.names), {*row, *(function.name for function in functions)}, "constraints")
     check_names(changeable, observed.keys() & row.keys(), "changeable")
@@ -110,8 +116,9 @@ def counterfactuals(
         return Counterfactuals(search.asked(start[0]), True, (), 1)
     found = search.beam(most, answers)
     reached = apart(search.distances, found if len(found) else search.from_rows(observed, most))[: 2 * answers]
-    nearest = apart(search.distances, search.smaller(reached))[:answers]
-    return Counterfactuals(search.asked(start[0]), False, tuple(_told(search, row, changeable, one) for one in nearest), search.tried)
+    told = [_told(search, row, changeable, one) for one in apart(search.distances, search.smaller(reached))]
+    shown = [one for one in told if target.reached(one.predicted)]
+    return Counterfactuals(search.asked(start[0]), False, tuple(shown[:answers]), search.tried)
 
 
 def _told(search: Search, row: Mapping[str, Any], names: Sequence[str], code: Codes) -> Counterfactual:

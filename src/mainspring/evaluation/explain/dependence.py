@@ -127,7 +127,7 @@ def _grid(column: Array, points: int) -> tuple[list[Any], Floats, bool]:
     """Values to look at, with the share of rows that each stands for, and whether they are categories; None last where some are missing."""
     values = [None if value is None or value != value else value for value in column.tolist()]
     some = [value for value in values if value is not None]
-    categories = any(isinstance(value, str | bool) for value in some)
+    categories = has_categories(column)
     if categories:
         counts = Counter(some)
         grid = sorted(counts, key=lambda value: (-counts[value], str(value)))[:points]
@@ -212,6 +212,11 @@ def _drawn(columns: Columns, rows: int, rng: np.random.Generator) -> dict[str, A
     n = len(next(iter(columns.values())))
     taken = np.sort(rng.choice(n, rows, replace=False)) if n > rows else np.arange(n)
     return {name: column[taken] for name, column in columns.items()}
+
+
+def has_categories(column: Array) -> bool:
+    """Whether a column has values without an order: text, or true and false."""
+    return column.dtype == np.bool_ or (column.dtype == object and any(isinstance(value, str | bool) for value in column.tolist()))
 
 
 def numbers_of(column: Array) -> Floats:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mainspring.columns import Array
 from mainspring.evaluation.explain.changes import Bools, Constraints
-from mainspring.evaluation.explain.dependence import as_column, numbers_of
+from mainspring.evaluation.explain.dependence import as_column, has_categories, numbers_of
 from mainspring.evaluation.explain.importance import Columns, Floats
 from mainspring.models.tabular import TabularModel
 from mainspring.spec import Function
@@ -156,7 +156,7 @@ class Search:
 def _values(name: str, column: Array, before: Any, limits: Constraints) -> tuple[Array, Floats, Codes]:
     """Values that the feature may have instead, nearest first, what each costs, and the places of those to try at first."""
     thinned = _thinned(column)
-    if thinned.dtype == np.bool_ or any(isinstance(value, str | bool) for value in (thinned if thinned.dtype == object else ())):
+    if has_categories(thinned):
         counts = Counter(value for value in thinned.tolist() if value is not None and value != before)
         ordered = as_column(sorted(counts, key=lambda value: (-counts[value], str(value))), column.dtype)
         first = ordered[limits.permits(name, before, ordered)][:COARSE]
@@ -181,7 +181,7 @@ def _thinned(column: Array) -> Array:
 
 def _nearest(values: Array, column: Array) -> Codes:
     """For each row of a column the number of the value that is nearest to its own; 0, no change, where there is none."""
-    if values.dtype == np.bool_ or any(isinstance(value, str | bool) for value in (values if values.dtype == object else ())):
+    if has_categories(values):
         place = {value: number for number, value in reversed(list(enumerate(values.tolist())))}
         return np.array([place.get(value, 0) for value in column.tolist()], dtype=np.int64)
     apart = np.abs(numbers_of(column)[:, None] - numbers_of(values)[None, :])
