@@ -54,9 +54,12 @@ def test_a_version_is_explained_by_its_features(ask: Ask) -> None:
     assert lines[-1] == "Next: mainspring models explain delivery --feature km"
 
 
-def test_a_column_of_the_request_moves_what_is_computed_from_it(ask: Ask) -> None:
-    text = ask("models", "explain", "delivery", "--feature", "sent_at", "--rows", "300")
-    assert "sent_at: mean minutes with each value" in text
+def test_what_cannot_be_followed_is_named(ask: Ask) -> None:
+    text = ask("models", "explain", "delivery", "--feature", "depot", "--rows", "300")
+    assert "depot: mean minutes with each value" in text
+    assert "'sent_at' is no input of the model and cannot be changed by itself" in ask(
+        "models", "explain", "delivery", "--feature", "sent_at", code=2
+    )
     assert "there is no feature 'kms'. Did you mean 'km'?" in ask("models", "explain", "delivery", "--feature", "kms", code=2)
 
 

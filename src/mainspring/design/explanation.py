@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from mainspring.clock import DAY
 from mainspring.columns import Array
-from mainspring.errors import RegistryError, StorageError
+from mainspring.errors import DeclarationError, RegistryError, StorageError, did_you_mean
 from mainspring.evaluation.explain.changes import Constraints, changeable, functions_of, recomputing
 from mainspring.evaluation.explain.counterfactuals import Counterfactuals, Target, counterfactuals
 from mainspring.evaluation.explain.dependence import Dependence, accumulated_local_effects, partial_dependence
@@ -110,9 +110,9 @@ def explain(
     request what is computed from it changes. ``together`` is the rank correlation from which features are shuffled as one.
 
     Raises:
-        DeclarationError: there is no such feature.
+        DeclarationError: there is no such feature, or it cannot be followed.
     """
-    check_columns(one.columns, features)
+    _check_followed(one, features)
     rng, blocks, names = np.random.default_rng(seed), one.as_of // DAY, list(one.model.encoder.names)
     metric = METRICS[one.system.model.task]
     contributions = mean_contributions(one.model, one.columns, rng=rng, blocks=blocks)
@@ -135,6 +135,17 @@ def explain(
     return Explanation(
         *(one.system.name, one.version, one.system.label.column, len(one.label), metric, contributions, tuple(shuffled), followed)
     )
+
+
+def _check_followed(one: Explained, features: Sequence[str]) -> None:
+    check_columns(one.columns, features)
+    able = {*one.model.encoder.names, *changeable(one.system)}
+    for name in features:
+        if name not in able:
+            raise DeclarationError(
+                f"Explanation: '{name}' is no input of the model and cannot be changed by itself: all else that is looked up by it, or as of it, "
+                f"would be otherwise.{did_you_mean(name, able)}"
+            )
 
 
 def _followed(one: Explained, feature: str, rng: np.random.Generator) -> tuple[Dependence, Dependence | None]:

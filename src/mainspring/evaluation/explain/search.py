@@ -19,9 +19,9 @@ from mainspring.spec.evaluate import apply_functions
 
 Codes = npt.NDArray[np.int64]
 Gap = Callable[[Floats], Floats]
-OBSERVED, COARSE, FINE = 2_000, 16, 128
+OBSERVED, COARSE, FINE = 2_000, 12, 128
 """Rows whose values are taken; values of a feature that are tried; and those by which a change of a number is then made smaller."""
-BEAM, ALIKE = 10, 2
+BEAM, ALIKE = 8, 2
 """Candidates that are gone on from, and how many of them change the same features."""
 
 
