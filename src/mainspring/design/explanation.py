@@ -143,7 +143,7 @@ def _check_followed(one: Explained, features: Sequence[str]) -> None:
     for name in features:
         if name not in able:
             raise DeclarationError(
-                f"Explanation: '{name}' is no input of the model and cannot be changed by itself: all else that is looked up by it, or as of it, "
+                f"Explanation: '{name}' is no input of the model and cannot be changed by itself: what is looked up by it, or as of it, "
                 f"would be otherwise.{did_you_mean(name, able)}"
             )
 
