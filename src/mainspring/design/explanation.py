@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from mainspring.clock import DAY
-from mainspring.columns import Array
+from mainspring.columns import Array, from_arrow, to_values
 from mainspring.errors import DeclarationError, RegistryError, StorageError, did_you_mean
 from mainspring.evaluation.explain.changes import Constraints, changeable, functions_of, recomputing
 from mainspring.evaluation.explain.counterfactuals import Counterfactuals, Target, counterfactuals
@@ -22,7 +22,7 @@ from mainspring.evaluation.explain.importance import Importance, check_columns, 
 from mainspring.model_registry import ModelManifest, Registry
 from mainspring.models.tabular import TabularModel
 from mainspring.serving.versions import load
-from mainspring.spec import System
+from mainspring.spec import PREVIOUS, System
 from mainspring.storage.prediction_log import PredictionLog
 from mainspring.storage.tables import Tables
 from mainspring.storage.workspace import Workspace
@@ -178,19 +178,20 @@ def counterfactuals_of(
         RegistryError: a rule, not a model, answered it; or the version cannot be loaded.
     """
     table, _ = PredictionLog(space.predictions).read()
-    found = table.filter(pc.equal(table.column("request_id"), request)).to_pylist()
-    if not found:
+    found = table.filter(pc.equal(table.column("request_id"), request))
+    if not len(found):
         raise StorageError(
             f"{space.path} has no answer with the request id '{request}'. It stands in the answer, and in the prediction log."
         )
-    logged = found[-1]
-    if logged["answered_by"] not in ("model", "previous"):
+    logged = {column: found.column(column)[-1].as_py() for column in ("answered_by", "version", "score")}
+    if logged["answered_by"] not in ("model", PREVIOUS):
         raise RegistryError(
             f"Request '{request}' was answered by the rule '{logged['answered_by']}', not by a model. Name another request."
         )
     one = load_explained(registry, space, name, logged["version"], newest=False, progress=progress)
-    row = {column: logged[f"request.{column}"] for column in one.system.request.columns.names}
-    row |= {feature.name: logged[f"feature.{feature.name}"] for feature in one.system.features}
+    types = {f"request.{column}": one.system.request.columns[column].type for column in one.system.request.columns.names}
+    types |= {f"feature.{feature.name}": feature.type for feature in one.system.features}
+    row = {column.partition(".")[2]: to_values(from_arrow(found.column(column), type_))[-1] for column, type_ in types.items()}
     free, functions = changeable(one.system), functions_of(one.system)
     return logged["score"], counterfactuals(
         one.model, row, target, one.columns, free, functions=functions, constraints=constraints, most=most

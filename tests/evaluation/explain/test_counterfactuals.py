@@ -219,6 +219,24 @@ def test_answers_follow_a_column_through_the_functions_that_read_it() -> None:
     assert [function.name for function in functions_of(delivery)] == ["hour"]
 
 
+@ms.feature
+def known(seen, shop):  # type: ignore[no-untyped-def]
+    return np.array([float(one in many) for one, many in zip(shop, seen, strict=True)])
+
+
+def test_a_function_may_read_lists() -> None:
+    rng = np.random.default_rng(0)
+    columns: Columns = {"shop": rng.choice(list("stu"), 500).astype(object), "seen": np.empty(500, dtype=object)}
+    columns["seen"][:] = [["s", "t"]] * 500
+    columns["known"] = known(columns["seen"], columns["shop"])
+    examples = Examples({"known": columns["known"]}, columns["known"])
+    model = fit_model(ms.Linear(), ["known"], examples, examples, threads=1)
+    values = {"shop": "u", "seen": ["s", "t"], "known": 0.0}
+    found = counterfactuals(model, values, Target(above=0.5), columns, ["shop"], functions=[known])
+    assert found.found[0].changes[0].after in ("s", "t")
+    assert str(found.found[0].follows[0]) == "known 0 -> 1"
+
+
 def test_changes_that_only_help_together_are_found() -> None:
     rng = np.random.default_rng(0)
     columns: Columns = {f"f{i}": rng.integers(0, 4, 4_000).astype(float) for i in range(16)}

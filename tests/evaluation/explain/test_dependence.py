@@ -82,6 +82,8 @@ def test_categories_keep_their_effects_and_stand_beside_those_like_them() -> Non
     level = source.integers(0, 5, 4_000)
     names = np.array(["c", "a", "e", "b", "d"], dtype=object)
     columns = {"shop": names[level], "size": level + source.normal(0, 0.7, 4_000), "town": np.where(level > 2, "x", "y").astype(object)}
+    columns["lists"] = np.empty(4_000, dtype=object)
+    columns["lists"][:] = [["x", 1]] * 4_000
 
     def predict(one: Columns) -> np.ndarray:  # type: ignore[type-arg]
         places = {name: place for place, name in enumerate(names)}

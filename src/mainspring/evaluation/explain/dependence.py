@@ -167,7 +167,7 @@ def _alike(columns: Columns, feature: str, values: list[Any]) -> list[Any]:
     held = _places(columns[feature], values, True)
     distance = np.zeros((len(values), len(values)))
     for name, column in columns.items():
-        if name != feature:
+        if name != feature and not any(isinstance(value, list | dict) for value in column.tolist()):
             grid, _, categories = _grid(column, POINTS)
             places = _places(column, [one for one in grid if one is not None], categories) + 1
             table = np.zeros((len(values), len(grid) + 1))
@@ -196,7 +196,12 @@ def as_column(values: list[Any], dtype: Any) -> Array:
     """Values, None for missing, as a column like another; of objects where such a column cannot hold None."""
     if dtype == np.float64:
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-    return np.array(values, dtype=object if None in values else dtype)
+    if dtype != np.dtype(object) and None not in values:
+        return np.array(values, dtype=dtype)
+    column = np.empty(len(values), dtype=object)
+    for place, value in enumerate(values):
+        column[place] = value
+    return column
 
 
 def _answers(predict: Predict, columns: Columns) -> Floats:
