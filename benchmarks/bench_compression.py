@@ -36,7 +36,8 @@ from mainspring.models.tabular import TabularModel
 from mainspring.training.compression import Bound, Distil, Quantize, Side, Step, Table, side_by_side
 from mainspring.training.compression.measure import str_of
 from mainspring.training.compression.steps import Material, applied
-from mainspring.training.fitting import Examples, fit_model
+from mainspring.training.examples import Examples
+from mainspring.training.fitting import fit_model
 
 SMALLER = 3.7
 FRAUD, DIGITS = Bound("average_precision", 0.02), Bound("multiclass_accuracy", 0.02)

@@ -17,7 +17,8 @@ from mainspring.model_registry import ModelManifest, Registry
 from mainspring.model_registry.manifest import dependencies
 from mainspring.models.tabular import TabularModel
 from mainspring.spec import LightGBM
-from mainspring.training.fitting import Examples, fit_model
+from mainspring.training.examples import Examples
+from mainspring.training.fitting import fit_model
 
 ROUNDS, REGISTRATIONS, LISTED, COLUMNS = (3, 50, 1_000, 30) if QUICK else (9, 200, 1_000, 30)
 NAMES = [f"f{i}" for i in range(COLUMNS)]

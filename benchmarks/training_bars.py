@@ -50,7 +50,8 @@ def _rows(rows: int, seed: int) -> tuple[Columns, np.ndarray[tuple[int], np.dtyp
 
 def _ours() -> tuple[float, float]:
     from mainspring.spec import LightGBM
-    from mainspring.training.fitting import Examples, fit_model
+    from mainspring.training.examples import Examples
+    from mainspring.training.fitting import fit_model
 
     examples, held_out = (Examples(*_rows(rows, seed)) for rows, seed in ((ROWS, 0), (HELD_OUT, 1)))
     started = time.perf_counter()

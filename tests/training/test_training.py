@@ -18,10 +18,13 @@ from mainspring.loop.retrain import Retrainer
 from mainspring.model_registry import Version
 from mainspring.model_registry.deployment import Decision
 from mainspring.model_registry.registry import Registry
+from mainspring.models.tabular import TabularModel
+from mainspring.serving.versions import load
+from mainspring.spec import System
 from mainspring.storage.tables import Tables
 from mainspring.storage.workspace import Workspace
 from mainspring.training.dataset import Dataset, DatasetBuilder
-from mainspring.training.train import fit, split
+from mainspring.training.train import fit, split, to_artifacts
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +199,35 @@ def test_the_gate_lets_nothing_worse_than_the_margin_through(worse_by: float, pa
 def test_without_a_champion_the_rules_are_the_rivals() -> None:
     assert gate(0.5, champion=False)
     assert not gate(2.0, champion=False)
+
+
+def test_an_interval_by_quantiles_goes_through_gate_registry_and_loading(space: Workspace, dataset: Dataset, tmp_path: Path) -> None:
+    declared = dataclasses.replace(system, model=dataclasses.replace(system.model, interval_by="quantiles"))
+    assert System.from_json(declared.to_json()).hash == declared.hash != system.hash
+    registry = Registry(tmp_path / "registry")
+    retrainer = Retrainer(declared, registry, DatasetBuilder(declared, Tables(space.tables)), "test", threads=1)
+    version, gate = retrainer.train(dataset, NOW)
+    assert gate.metrics["coverage"] == pytest.approx(0.8, abs=0.03)
+    assert {"model.txt", "low.model.txt", "high.model.txt"} <= set(version.artifacts)
+    loaded = load(declared, registry, version.id).model
+    assert loaded is not None
+    held_out = split(declared, dataset).test
+    score, low, high = loaded.predict_bounds(held_out.columns)
+    assert low is not None
+    assert high is not None
+    assert (low <= score).all()
+    assert (score <= high).all()
+    row = [held_out.columns[name].tolist()[0] for name in loaded.encoder.names]
+    assert loaded.predict_row(row) == (score[0], low[0], high[0])
+    registry.close()
+
+
+def test_a_system_of_two_classes_may_have_sets(dataset: Dataset) -> None:
+    model = ms.LightGBM(objective="binary", trees=30, leaves=8, holdout="7d", sets=0.9, calibration="isotonic")
+    declared = dataclasses.replace(system, model=model)
+    assert System.from_json(declared.to_json()).hash == declared.hash
+    late = dataclasses.replace(dataset, label=(dataset.label > 60).astype(float))
+    trained = fit(declared, late, threads=1)
+    again = TabularModel.from_artifacts(to_artifacts(declared, trained))
+    inside = again.predict_sets(trained.holdout.columns)
+    assert inside[np.arange(len(inside)), trained.holdout.label.astype(int)].mean() >= 0.85

@@ -12,6 +12,7 @@ import click
 
 from mainspring import __version__
 from mainspring.cli.compressing import compress
+from mainspring.cli.explaining import counterfactual, explain
 from mainspring.cli.features import features
 from mainspring.cli.ingesting import ingest, quarantine
 from mainspring.cli.models import decision_line, models
@@ -189,6 +190,8 @@ def verify(system: str, workspace: Path | None, as_json: bool) -> None:
 main.add_command(train)
 main.add_command(models)
 models.add_command(compress)
+models.add_command(explain)
+models.add_command(counterfactual)
 
 
 @main.command()

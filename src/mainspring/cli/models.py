@@ -38,6 +38,7 @@ def models() -> None:
       mainspring models prune eta --keep 5 --dry-run
       mainspring models export eta champion --to onnx -o eta.onnx
       mainspring models compress eta champion --step prune:share=0.5 --metric mae --most-lost 0.1
+      mainspring models explain eta --feature departure_delay
     """
 
 
@@ -259,10 +260,18 @@ def operator() -> str:
 
 
 @contextmanager
-def _opened(system: str, workspace: Path | None) -> Iterator[Registry]:
+def opened(system: str, workspace: Path | None) -> Iterator[tuple[Registry, Path]]:
+    """The registry of a workspace, or of the newest of the system, and the workspace's folder."""
     from mainspring.cli.systems import newest_workspace, open_registry
 
-    with open_registry(workspace or newest_workspace(system)) as registry:
+    path = workspace or newest_workspace(system)
+    with open_registry(path) as registry:
+        yield registry, path
+
+
+@contextmanager
+def _opened(system: str, workspace: Path | None) -> Iterator[Registry]:
+    with opened(system, workspace) as (registry, _):
         yield registry
 
 

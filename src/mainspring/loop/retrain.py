@@ -107,8 +107,7 @@ class Retrainer:
 
     def _gate(self, trained: Trained) -> GateResult:
         holdout, dataset = trained.holdout, trained.dataset
-        score = trained.model.predict(holdout.columns)
-        low, high = (None, None) if trained.model.interval is None else trained.model.interval.apply(score)
+        score, low, high = trained.model.predict_bounds(holdout.columns)
         truth = Truth(dataset.columns, dataset.label, dataset.label_known_at)
         baselines = predict_baselines(self.system, trained.baselines, Rows(holdout.columns, holdout.as_of), truth)
         margin = self.system.rollout.margin if self.system.rollout is not None else 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from mainspring.clock import parse_duration
@@ -22,6 +22,8 @@ OF_NETS = ("regression", "regression_l1", "quantile", "binary", "multiclass")
 SHAPES = ("mlp", "wide_and_deep")
 CALIBRATIONS = ("isotonic", "platt")
 RETRAINS = ("full", "incremental", "both")
+INTERVALS = ("residuals", "quantiles")
+SETS = ("lac", "aps", "raps")
 FURTHER = 10
 """Going on from a fitted model takes one in so many of its trees or epochs."""
 _OF_XGBOOST = {
@@ -41,22 +43,26 @@ class Model:
 
     ``offset`` names a feature that the model corrects instead of predicting from nothing; where it is null, it is 0 if there
     were such rows in training, and else the model leaves the answer to the fallback. ``interval`` are the two quantiles of
-    the predictive interval, from split conformal residuals on held-out rows. ``ignore`` names features that only other features use.
+    the predictive interval: by ``residuals`` around the prediction, or with ``interval_by="quantiles"`` around two further
+    predictors that learn them, in both cases made so that it holds on held-out rows. ``ignore`` names features that only other
+    features use.
 
     Rows are held out by ``split``; without one, that is the newest ``holdout`` of them. Its validation side is what early stopping,
-    calibration and interval look at, and its test side what the gate judges by; without a test side, the same rows do both. ``group`` is
-    the column of the request whose values a split by groups keeps together. ``retrain`` says how the model is fitted again: ``full``
-    anew on all rows, ``incremental`` on the rows that are new, going on from the champion's trees or weights, or ``both``, of which
-    the better on the held-out rows is taken.
+    calibration, sets and interval look at, and its test side what the gate judges by; without a test side, the same rows do both.
+    ``group`` is the column of the request whose values a split by groups keeps together. ``retrain`` says how the model is fitted
+    again: ``full`` anew on all rows, ``incremental`` on the rows that are new, going on from the champion's trees or weights, or
+    ``both``, of which the better on the held-out rows is taken.
 
     Of two classes, ``negatives`` is the share of the zeros that is learned from (what the
     model says is corrected for it), ``balanced`` gives both classes the same weight, and ``calibration`` (``"isotonic"``,
-    ``"platt"``) makes probabilities of scores, on the holdout.
+    ``"platt"``) makes probabilities of scores, on the holdout. Of classes, ``sets`` is the share of rows whose set of classes holds
+    the true one, ``sets_by`` how sets are made (`SETS`), and ``sets_per_class`` whether the share holds for each class by itself.
     """
 
     seed: int = 0
     offset: str | None = None
     interval: tuple[float, float] | None = None
+    interval_by: str = "residuals"
     history: str | None = None
     holdout: str = "14d"
     split: OneFold | None = None
@@ -67,11 +73,19 @@ class Model:
     negatives: float = 1.0
     balanced: bool = False
     calibration: str | None = None
+    sets: float | None = None
+    sets_by: str = "lac"
+    sets_per_class: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ignore", tuple(self.ignore))
         if self.interval is not None and not 0 < self.interval[0] < self.interval[1] < 1:
             raise self._error(f"interval {self.interval} must be two rising quantiles between 0 and 1.")
+        for name, value, known in (("interval_by", self.interval_by, INTERVALS), ("sets_by", self.sets_by, SETS)):
+            if value not in known:
+                raise self._error(f"{name} '{value}' is not known.{did_you_mean(value, known)}")
+        if self.sets is not None and not 0 < self.sets < 1:
+            raise self._error(f"sets={self.sets} must be a share between 0 and 1: how many sets hold the true class.")
         if not 0 < self.negatives <= 1:
             raise self._error(f"negatives={self.negatives} must be a share above 0, at most 1.")
         if self.calibration not in (None, *CALIBRATIONS):
@@ -120,6 +134,12 @@ class Model:
         """The learner that goes on from a fitted model; None where a model of this kind can only be fitted anew."""
         return None
 
+    def learner_of_quantile(self, level: float) -> tuple[str, dict[str, Any]]:
+        """The kind and settings that learn the quantile ``level`` as this model learns its objective."""
+        model: Any = self
+        kind, settings = replace(model, objective="quantile", quantile=level, interval=None, interval_by="residuals").learner
+        return kind, settings
+
     def _error(self, problem: str) -> DeclarationError:
         return DeclarationError(f"{type(self).__name__}: {problem}")
 
@@ -131,6 +151,10 @@ class Model:
             raise self._error(f"retrain='{self.retrain}': a model of this kind is fitted anew, which is all it can. Leave it out.")
         if self.task != "regression" and (self.interval is not None or self.offset is not None):
             raise self._error(f"offset and interval are for numbers, the task is {self.task}.")
+        if self.interval_by == "quantiles" and (self.interval is None or "quantile" not in {field.name for field in fields(self)}):
+            raise self._error("interval_by='quantiles' needs interval=(0.1, 0.9), and a learner of quantiles: LightGBM, XGBoost or Net.")
+        if self.sets is not None and self.task not in ("binary", "multiclass"):
+            raise self._error(f"sets are for classes, the task is {self.task}. Declare interval=(0.1, 0.9) for numbers.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from mainspring.models.tabular import TabularModel
 from mainspring.spec import GroupMedian, LinearRule, System
 from mainspring.spec.splits import Rows
 from mainspring.training.dataset import Dataset
-from mainspring.training.fitting import Examples, fit_model
+from mainspring.training.examples import Examples
+from mainspring.training.fitting import fit_model
 
 MIN_ROWS = 200
 TIMED_ROWS = 200

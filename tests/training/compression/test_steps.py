@@ -11,7 +11,8 @@ from mainspring.errors import DeclarationError
 from mainspring.models.tabular import TabularModel
 from mainspring.training.compression import Distil, Prune, Quantize, Step, parse
 from mainspring.training.compression.steps import Material, applied, to_dict
-from mainspring.training.fitting import Examples, fit_model
+from mainspring.training.examples import Examples
+from mainspring.training.fitting import fit_model
 
 
 @pytest.mark.parametrize(

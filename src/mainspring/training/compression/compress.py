@@ -20,7 +20,7 @@ from mainspring.storage.tables import Tables
 from mainspring.training.compression.measure import Bound, Side, Table, side_by_side, str_of, values_of
 from mainspring.training.compression.steps import Material, Step, applied, beside, to_dict
 from mainspring.training.dataset import Dataset, DatasetBuilder
-from mainspring.training.fitting import Examples
+from mainspring.training.examples import Examples
 from mainspring.training.reproduce import values
 from mainspring.training.train import Sides, split
 

@@ -19,11 +19,15 @@ from mainspring.models.protocol import Rows
 from mainspring.models.pruning import Progress, Prune, prune
 from mainspring.models.tabular import TabularModel
 from mainspring.spec import LightGBM, Linear, Model, Net, Sklearn, XGBoost
-from mainspring.training.fitting import Examples, encoded, finished, learned_from, offsets_of
+from mainspring.training.examples import Examples, corrected, encoded, offsets_of, taught
+from mainspring.training.finishing import finished
 
 CALIBRATION_ROWS = 1_000
 STUDENTS: Mapping[str, type[Model]] = {one.__name__: one for one in (LightGBM, Linear, Net, Sklearn, XGBoost)}
-_OF_THE_TEACHER = ("seed", "offset", "interval", "history", "holdout", "retrain_every", "ignore", "calibration")
+_OF_THE_TEACHER = (
+    *("seed", "offset", "interval", "history", "holdout", "split", "group", "retrain_every", "ignore", "calibration"),
+    *("sets", "sets_by", "sets_per_class"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,7 @@ def to_dict(step: Step) -> dict[str, Any]:
 
 
 def _quantized(step: Quantize, model: TabularModel, material: Material) -> TabularModel:
-    x = encoded(material.spec, model.encoder, material.learned).x
+    x = model.encoder.transform(material.learned.columns)
     some = x[:: max(1, len(x) // CALIBRATION_ROWS)] if step.how == "static" else None
     exported = to_onnx(model.predictor, reference=model.encoder.transform_row([None] * len(model.encoder.names)))
     smaller = load_onnx(quantize(exported, step.how, calibration=some), model.encoder.names)
@@ -130,7 +134,7 @@ def _quantized(step: Quantize, model: TabularModel, material: Material) -> Tabul
 
 
 def _pruned(step: Prune, model: TabularModel, material: Material) -> TabularModel:
-    rows, spec = learned_from(material.spec, model.encoder, material.learned), material.spec
+    rows, spec = encoded(model.encoder, taught(material.spec, material.learned)), material.spec
     predictor, settings = prune(
         model.kind,
         model.predictor,
@@ -151,7 +155,7 @@ def _distilled(step: Distil, model: TabularModel, material: Material) -> tuple[T
             f"Distil: the student's task is {step.into.task}, the teacher's {material.spec.task}. Give it the same objective."
         )
     spec = replace(step.into, **{name: getattr(material.spec, name) for name in _OF_THE_TEACHER}, negatives=1.0, balanced=False)
-    rows = encoded(spec, model.encoder, material.learned)
+    rows = encoded(model.encoder, corrected(spec, material.learned))
     teachers = [model, *(material.teachers[id] for id in step.beside)]
     taught = np.mean([one.predict(material.learned.columns) for one in teachers], axis=0)
     if spec.offset is not None:
@@ -175,7 +179,7 @@ def _distilled(step: Distil, model: TabularModel, material: Material) -> tuple[T
 
 def _with(model: TabularModel, material: Material, **changes: Any) -> TabularModel:
     """The model with another predictor, calibrated and given its interval as the original was."""
-    bare = replace(model, calibration=None, interval=None, **changes)
+    bare = replace(model, calibration=None, interval=None, sets=None, **changes)
     return finished(material.spec, bare, material.held_out)
 
 
