@@ -16,7 +16,7 @@ from mainspring.errors import DeclarationError, did_you_mean
 from mainspring.metrics import METRICS, paired_bootstrap
 from mainspring.models.protocol import Floats
 
-WARM, PASSES, BATCHES = 20, 2, 5
+WARM, PASSES, BATCHES, ENOUGH = 20, 2, 5, 5.0
 KINDS = ("regression", "binary", "multiclass")
 _BY_ALERTS = tuple(name for name, one in METRICS.items() if "alert_rate" in one.options)
 
@@ -183,7 +183,10 @@ def _row_times(sides: tuple[Side, Side], rows: int) -> list[list[float]]:
 
 
 def _speeds(sides: tuple[Side, Side], rows: int) -> list[float]:
-    taken = [[_timed(side.batch) for side in sides] for _ in range(BATCHES)]
+    """Rows a second of each, by the median of at most `BATCHES` rounds; no further round begins after `ENOUGH` seconds."""
+    taken: list[list[float]] = []
+    while len(taken) < BATCHES and sum(map(sum, taken)) < ENOUGH:
+        taken.append([_timed(side.batch) for side in sides])
     return [round(rows / statistics.median(one[at] for one in taken), 1) for at in range(2)]
 
 
