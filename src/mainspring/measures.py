@@ -11,12 +11,7 @@ Direction = Literal["higher", "lower", "zero", "level"]
 Kind = Literal["regression", "interval", "quantile", "binary", "multiclass", "ranking"]
 
 OF_TASK: Mapping[str, tuple[Kind, ...]] = MappingProxyType(
-    {
-        "regression": ("regression", "interval", "quantile"),
-        "binary": ("binary",),
-        "multiclass": ("multiclass",),
-        "ranking": ("ranking",),
-    }
+    {"regression": ("regression", "interval", "quantile"), "binary": ("binary",), "multiclass": ("multiclass",), "ranking": ("ranking",)}
 )
 """The kinds of measures that fit the answers of a task."""
 

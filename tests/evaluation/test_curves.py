@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from mainspring.evaluation.curves import best_threshold, cost_curve, gains, threshold_curve
 from mainspring.errors import DeclarationError
+from mainspring.evaluation.curves import best_threshold, cost_curve, gains, threshold_curve
 from mainspring.metrics import confusion
 from mainspring.spec import Costs
 

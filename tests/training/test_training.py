@@ -12,7 +12,9 @@ import pytest
 from delivery import NOW, build, system
 from mainspring.clock import DAY, HOUR
 from mainspring.errors import TrainingError
-from mainspring.evaluation.gate import Candidate, judge
+from mainspring.evaluation.evaluate import Held, evaluate
+from mainspring.evaluation.gate import judge
+from mainspring.evaluation.measuring import Answers
 from mainspring.loop.retrain import Retrainer
 from mainspring.model_registry.registry import Registry
 from mainspring.storage.tables import Tables
@@ -103,7 +105,7 @@ def test_a_version_says_what_it_was_made_of(retrainer: Retrainer) -> None:
     assert manifest["features"] == system.feature_hashes
     assert manifest["code"] == "test"
     assert retrainer.registry.version(manifest["dataset"]).manifest["rows"] > 3_000
-    assert set(version.artifacts) == {"model.txt", "model.json", "baselines.json", "system.json"}
+    assert set(version.artifacts) == {"model.txt", "model.json", "baselines.json", "system.json", "evaluation.json", "card.md"}
 
 
 def gate(worse_by: float, champion: bool = True) -> bool:
@@ -111,9 +113,9 @@ def gate(worse_by: float, champion: bool = True) -> bool:
     truth = rng.normal(100, 20, 6_000)
     as_of = np.sort(rng.integers(0, 14 * DAY, 6_000))
     noise = rng.normal(0, 10, 6_000)
-    held = truth + noise if champion else None
-    result = judge(truth, as_of, Candidate(truth + noise * (1 + worse_by)), held, {"flat": np.full(6_000, 100.0)}, margin=0.02)
-    return result.passed
+    rivals = {"flat": np.full(6_000, 100.0)} | ({"champion": truth + noise} if champion else {})
+    evaluation = evaluate("regression", Held(truth, as_of), Answers(truth + noise * (1 + worse_by)), rivals)
+    return judge(evaluation, margin=0.02).passed
 
 
 @pytest.mark.parametrize(("worse_by", "passed"), [(-0.1, True), (0.0, True), (0.015, True), (0.03, False), (0.5, False), (2.0, False)])

@@ -21,8 +21,8 @@ _DRAWS = 1_000
 def calibrate(task: str, answers: Answers, truth: Floats, sampling: Sampling) -> tuple[Step, ...]:
     """At most ten steps of about as many rows each, by rising answer.
 
-    Of two classes the share that came, with its exact interval; of several, the probability of the likeliest class against the share of rows
-    where it was right; of numbers the mean of what came.
+    Of two classes the share that came, with its exact interval; of several, the probability of the likeliest class against the share
+    of rows where it was right; of numbers the mean of what came.
     """
     if task == "regression":
         return _of_numbers(answers.score, truth, sampling)

@@ -1,4 +1,4 @@
-"""One evaluation of a version: every measure that fits, with intervals, by slice, against every rival, on rows that it was not fitted on."""
+"""One evaluation of a version: every measure that fits, with intervals, by slice and against every rival, on held-out rows."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class _Work:
         return found, unmeasured
 
     def _options(self, metric: Metric) -> Iterator[Options]:
-        """The options under which a measure is taken: those that were declared, of it or of a measure with the same ones, else the plain ones."""
+        """The options under which a measure is taken: those declared of it or of one that shares them, else the plain ones."""
         shared = [dict(one.options) for one in self.qualities if set(dict(one.options)) & {"threshold", "alert_rate", "quantile"}]
         if metric.name in ("precision", "recall", "f1", "mcc"):
             yield from shared or [{"threshold": 0.5}]
@@ -171,9 +171,9 @@ class _Work:
         return tuple(replace(one, p=float(p)) for one, p in zip(compared, adjusted, strict=True))
 
     def slices(self, chosen: Sequence[tuple[Metric, Options]]) -> tuple[Slice, ...]:
-        """The declared slices, the worst first: each measure whose interval is cheap. An alert rate is that of all rows, so a threshold here."""
+        """The declared slices, the worst first. An alert rate is that of all rows, so a threshold here."""
         found = []
-        cheap = [(metric, self._everywhere(options)) for metric, options in chosen if metric.by_row is not None or metric.by_steps is not None]
+        cheap = [(metric, self._everywhere(options)) for metric, options in chosen if metric.by_row or metric.by_steps]
         for name, rows in slices_of({name: self.held.columns[name] for name in self.held.by}).items():
             if rows.sum() < MIN_SLICE_ROWS:
                 continue
@@ -192,7 +192,7 @@ class _Work:
         return tuple(Worse(str(one), *(getattr(one, name) for name in ("rows", "loss", "excess", "low", "high", "p"))) for one in found)
 
     def thresholds(self, costs: Costs | None) -> tuple[tuple[Threshold, ...], BestThreshold | None]:
-        """The curve of thresholds, with costs where they are declared, and the cheapest one; nothing where no two classes are told apart."""
+        """The curve of thresholds, with costs where they are declared, and the cheapest one; nothing but for two classes."""
         if self.task != "binary":
             return (), None
         score, truth = self.answers.score, self.held.truth

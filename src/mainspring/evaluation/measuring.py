@@ -45,7 +45,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How intervals are made. ``blocks`` of shape ``(n,)`` labels rows that share something, such as their day; None where they share nothing.
+    """How intervals are made. ``blocks`` of shape ``(n,)`` labels rows that share something, such as their day; None: they share nothing.
     ``draws`` is the number of resamples of a measure that needs all rows again; one that is a sum over rows has always 2,000 of blocks.
 
     Every interval of one sampling draws the same resamples, so that two answers to the same rows are compared on the same ones.
@@ -124,10 +124,8 @@ def measure(chosen: Sequence[Chosen], answers: Answers, truth: Floats, sampling:
     return tuple(found.values())
 
 
-def measure_quality(
-    quality: Quality, answers: Answers, baselines: Mapping[str, Floats], truth: Floats, sampling: Sampling
-) -> Measured:
-    """What a declared quality bounds: its measure, or the ratio to that of one of ``baselines`` (scores of shape ``(n,)``) on the same rows."""
+def measure_quality(quality: Quality, answers: Answers, baselines: Mapping[str, Floats], truth: Floats, sampling: Sampling) -> Measured:
+    """What a declared quality bounds: its measure, or the ratio to that of one of ``baselines`` (of shape ``(n,)``) on the same rows."""
     metric, options = METRICS[quality.metric], dict(quality.options)
     chosen = (metric, options)
     if quality.of is None:

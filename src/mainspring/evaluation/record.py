@@ -100,6 +100,21 @@ class Threshold:
     cost: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A column that the model reads, on the held-out rows: share of nulls, range of a number or number of different values and the most
+    frequent one, and the model's own measure of its importance (None where its learner has none).
+    """
+
+    name: str
+    importance: float | None
+    nulls: float
+    least: float | None
+    most: float | None
+    values: int | None
+    frequent: str | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """A version on ``rows`` held-out rows from ``since`` to ``until`` (instants, None where rows have no time).
@@ -107,7 +122,7 @@ class Evaluation:
     ``split`` says how they were held out, ``drawn`` what intervals draw, ``level`` their level. ``loss`` is what slices and rivals are
     compared by, with ``loss_options``, ``error`` the mean absolute distance of answer and label, where the answer is one number.
     ``unmeasured`` maps what could not be measured to the reason, ``latency`` quantiles (p50, p99) to microseconds a row.
-    ``seconds`` is what the evaluation took.
+    ``inputs`` are the model's columns, the most important first; ``seconds`` is what the evaluation took.
     """
 
     task: str
@@ -131,6 +146,7 @@ class Evaluation:
     best: BestThreshold | None = None
     latency: Mapping[str, float] = field(default_factory=dict)
     unmeasured: Mapping[str, str] = field(default_factory=dict)
+    inputs: tuple[Input, ...] = ()
     seconds: float = 0.0
 
     @property
@@ -140,7 +156,7 @@ class Evaluation:
         return next(one for one in self.measures if one.label == wanted)
 
     def figures(self) -> dict[str, Any]:
-        """What a manifest and a decision hold of it: rows, every measure's value, the loss, those of rivals with ratios, broken promises."""
+        """What a manifest and a decision hold of it: rows, the value of every measure, losses of rivals with ratios, promises."""
         own = self.own_loss
         return {
             "rows": self.rows,

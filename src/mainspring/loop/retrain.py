@@ -6,18 +6,20 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from mainspring.errors import RegistryError
-from mainspring.evaluation.baselines import Rows, Truth, predict_baselines
-from mainspring.evaluation.gate import Candidate, GateResult, judge
-from mainspring.model_registry import Registry, Version
+from mainspring.evaluation.baselines import Rows, Truth
+from mainspring.evaluation.card import Card, markdown
+from mainspring.evaluation.gate import GateResult, judge
+from mainspring.evaluation.of_model import Candidate, evaluate_model
+from mainspring.model_registry import ModelManifest, Registry, Version
+from mainspring.models.tabular import TabularModel
 from mainspring.serving.versions import load
 from mainspring.spec import System
 from mainspring.training.dataset import Dataset, DatasetBuilder
 from mainspring.training.reproduce import begin, complete
 from mainspring.training.tracking.tracker import Tracker
-from mainspring.training.train import Trained, fit, register
+from mainspring.training.train import Trained, fit, held_out, latency, register
 
 
 @dataclass(slots=True)
@@ -47,7 +49,17 @@ class Retrainer:
         ):
             trained = fit(self.system, dataset, threads=self.threads, shuffle_labels=shuffle_labels)
             result = self._gate(trained)
-            version = register(self.system, self.registry, trained, at=at, metrics=result.metrics, code=self.code, note=note)
+            version = register(
+                self.system,
+                self.registry,
+                trained,
+                at=at,
+                metrics=result.metrics,
+                code=self.code,
+                note=note,
+                card=lambda manifest: markdown(self._card(manifest, trained, result, "" if run is None else run.id)),
+                evaluation=result.evaluation.to_json(),
+            )
             if run is not None:
                 complete(run, version, result.metrics)
         action = "gate_passed" if result.passed else "gate_refused"
@@ -56,21 +68,30 @@ class Retrainer:
 
     def _gate(self, trained: Trained) -> GateResult:
         holdout, dataset = trained.holdout, trained.dataset
-        score = trained.model.predict(holdout.columns)
-        low, high = (None, None) if trained.model.interval is None else trained.model.interval.apply(score)
-        truth = Truth(dataset.columns, dataset.label, dataset.label_known_at)
-        baselines = predict_baselines(self.system, trained.baselines, Rows(holdout.columns, holdout.as_of), truth)
-        margin = self.system.rollout.margin if self.system.rollout is not None else 0.0
-        champion = self._champion_scores(holdout)
-        return judge(
-            holdout.label, holdout.as_of, Candidate(score, low, high), champion, baselines, margin=margin, task=self.system.model.task
+        evaluation = evaluate_model(
+            self.system,
+            Candidate(trained.model, trained.baselines),
+            Rows(holdout.columns, holdout.as_of),
+            holdout.label,
+            Truth(dataset.columns, dataset.label, dataset.label_known_at),
+            champion=self._champion(),
+            split=held_out(self.system),
+            latency=latency(trained.model, holdout),
+        )
+        return judge(evaluation, margin=self.system.rollout.margin if self.system.rollout is not None else 0.0)
+
+    def _card(self, manifest: ModelManifest, trained: Trained, result: GateResult, run: str) -> Card:
+        """What is known of a version as it is registered."""
+        dataset = {**trained.dataset.manifest, "hash": trained.dataset.hash}
+        return Card(
+            system=self.system, version="", registered=None, manifest=manifest, dataset=dataset, evaluation=result.evaluation, run=run
         )
 
-    def _champion_scores(self, holdout: Dataset) -> npt.NDArray[np.float64] | None:
+    def _champion(self) -> TabularModel | None:
         champion = self.registry.deployment(self.system.name).champion
         if champion is None:
             return None
         loaded = load(self.system, self.registry, champion)
         if loaded.model is None:
             raise RegistryError(f"The champion {champion} cannot be compared with: {loaded.problem}")
-        return loaded.model.predict(holdout.columns)
+        return loaded.model

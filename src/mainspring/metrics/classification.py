@@ -97,9 +97,7 @@ def steps(score: Floats, truth: Truth) -> Steps:
     return Steps(ranked[last], last + 1.0, np.cumsum(truth[order])[last].astype(np.float64))
 
 
-def resampled_steps(
-    score: Floats, truth: Truth, blocks: NDArray[Any] | None, *, rng: np.random.Generator, draws: int
-) -> Iterator[Steps]:
+def resampled_steps(score: Floats, truth: Truth, blocks: NDArray[Any] | None, *, rng: np.random.Generator, draws: int) -> Iterator[Steps]:
     """`steps` of ``draws`` samples, drawn row by row or, where ``blocks`` labels the rows, block by block: sorted once for all of them."""
     known = _checked(score, truth)
     order = np.argsort(score)[::-1]

@@ -23,13 +23,15 @@ def log_losses(probability: Floats, truth: NDArray[Any]) -> Floats:
     if (np.abs(probability.sum(axis=1) - 1) > 1e-6).any() or (probability < 0).any():
         raise ValueError("a row of probabilities does not sum to 1 or holds one below 0: normalise them first")
     given: Floats = probability[np.arange(len(truth)), truth.astype(np.int64)]
-    return -np.log(np.clip(given, _CLIP, 1 - _CLIP))
+    losses: Floats = -np.log(np.clip(given, _CLIP, 1 - _CLIP))
+    return losses
 
 
 def right(probability: Floats, truth: NDArray[Any]) -> Floats:
     """1 for each row whose most probable class (the first of equals) is the true one, else 0."""
     _check(probability, truth)
-    return (probability.argmax(axis=1) == truth).astype(np.float64)
+    hit: NDArray[np.bool_] = probability.argmax(axis=1) == truth
+    return hit.astype(np.float64)
 
 
 def multiclass_log_loss(probability: Floats, truth: NDArray[Any]) -> float:

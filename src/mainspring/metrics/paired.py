@@ -76,9 +76,7 @@ def paired_bootstrap(
     return Comparison(measured, float(low), float(high), min(1.0, 2 * (beyond + 1) / (len(values) + 1)))
 
 
-def paired_ratio(
-    one: Floats, other: Floats, blocks: Array, *, rng: np.random.Generator, draws: int = 2000, level: float = 0.95
-) -> Ratio:
+def paired_ratio(one: Floats, other: Floats, blocks: Array, *, rng: np.random.Generator, draws: int = 2000, level: float = 0.95) -> Ratio:
     """``sum(one) / sum(other)`` of the losses of two models on the same rows, whole ``blocks`` drawn, by sums: fast.
 
     ``p`` is as in `paired_bootstrap`; where the ratio cannot be told (fewer than two blocks) the interval is infinite and ``p`` is 1.

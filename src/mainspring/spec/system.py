@@ -28,7 +28,8 @@ class System:
     """A production machine-learning system, declared once.
 
     Every answer to ``question`` starts from a fact of ``request``; ``features`` are computed for it as of its event time,
-    ``model`` learns ``label`` from them, ``policy`` turns scores into answers, ``monitors`` watch, ``rollout`` changes versions.
+    ``model`` learns ``label`` from them, ``policy`` turns scores into answers, ``monitors`` watch, ``rollout`` changes versions;
+    ``owner`` answers for it.
 
     Raises:
         DeclarationError: a name is taken twice or unknown, a function's inputs form a circle, a baseline or fallback is
@@ -46,6 +47,7 @@ class System:
     policy: Policy = field(default_factory=Policy)
     monitors: Sequence[Monitor] = ()
     rollout: Rollout | None = None
+    owner: str = ""
 
     def __post_init__(self) -> None:
         for sequence in ("features", "baselines", "monitors"):

@@ -19,7 +19,7 @@ from mainspring.training.tracking.environment import code_version, environment
 from mainspring.training.tracking.running import Running
 from mainspring.training.tracking.runs import Run, differences
 from mainspring.training.tracking.tracker import Tracker
-from mainspring.training.train import fit, to_artifacts
+from mainspring.training.train import CARD, EVALUATION, fit, to_artifacts
 
 _PASSING = {"hash", "log_position", "created_by"}
 """What a manifest says of when it was built, and not of its values."""
@@ -27,8 +27,9 @@ _PASSING = {"hash", "log_position", "created_by"}
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """A training done again: ``artifacts`` by name with the recorded and the new SHA-256, ``differences`` in data, environment and code
-    by dotted name with the recorded and the present value."""
+    """A training done again: ``artifacts`` of the fit by name with the recorded and the new SHA-256, ``differences`` in data, environment
+    and code by dotted name with the recorded and the present value.
+    """
 
     run: str
     artifacts: Mapping[str, tuple[str, str]]
@@ -79,7 +80,8 @@ def reproduce(tracker: Tracker, run: Run, tables: Tables) -> Reproduction:
     dataset = DatasetBuilder(system, tables).build(run.data["from"], run.data["until"])
     trained = fit(system, dataset, threads=run.parameters["threads"], shuffle_labels=_generator(run.parameters["shuffle_labels"]))
     made = {name: hashlib.sha256(data).hexdigest() for name, data in to_artifacts(system, trained).items()}
-    artifacts = {name: (run.artifacts.get(name, ""), made.get(name, "")) for name in sorted({*run.artifacts, *made})}
+    names = sorted({*run.artifacts, *made} - {CARD, EVALUATION})
+    artifacts = {name: (run.artifacts.get(name, ""), made.get(name, "")) for name in names}
     then = {"data": _values(run.data), "environment": tracker.environment(run), "code": run.code}
     now = {"data": _values(dataset.manifest), "environment": environment(), "code": dict(code_version())}
     return Reproduction(run.id, artifacts, differences({"then": then, "now": now}), time.perf_counter() - started)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from mainspring.training.fitting import Examples, fit_model
 MIN_ROWS = 200
 TIMED_ROWS = 200
 CARD = "card.md"
+EVALUATION = "evaluation.json"
 FittedBaseline = LinearLine | GroupMedians
 
 
@@ -55,6 +56,13 @@ def split(system: System, dataset: Dataset) -> tuple[Dataset, Dataset]:
                 f"Ingest more history or shorten {type(system.model).__name__}(holdout=...)."
             )
     return earlier, later
+
+
+def held_out(system: System) -> dict[str, Any]:
+    """How `split` holds rows out, and what else of the fit looks at them."""
+    model = system.model
+    uses = {"early stopping": getattr(model, "patience", None), "calibration": model.calibration, "interval": model.interval}
+    return {"kind": "newest rows", "length": model.holdout, "also used for": [name for name, used in uses.items() if used is not None]}
 
 
 def fit(system: System, dataset: Dataset, *, threads: int = 2, shuffle_labels: np.random.Generator | None = None) -> Trained:
@@ -92,15 +100,16 @@ def register(
     code: str,
     note: str = "",
     licence: str = "",
-    card: str = "",
+    card: Callable[[ModelManifest], str] | None = None,
+    evaluation: bytes = b"",
 ) -> Version:
     """Record the data set and the model with all that serving needs and all that is known of it; returns the model's version.
 
-    ``licence`` is an SPDX expression, ``card`` the model's card in Markdown.
+    ``licence`` is an SPDX expression, ``card`` writes the model's card in Markdown from its manifest, ``evaluation`` is JSON.
     """
     manifest = trained.dataset.manifest
     dataset = registry.register("dataset", system.name, {**manifest, "hash": trained.dataset.hash}, at=at)
-    artifacts = {**to_artifacts(system, trained), **({CARD: card.encode()} if card else {})}
+    artifacts = {**to_artifacts(system, trained), **({EVALUATION: evaluation} if evaluation else {})}
     body = ModelManifest(
         system=system.hash,
         features=system.feature_hashes,
@@ -110,7 +119,6 @@ def register(
         metrics=dict(metrics),
         seed=system.model.seed,
         seconds=round(trained.seconds, 3),
-        bytes=sum(map(len, artifacts.values())),
         latency=latency(trained.model, trained.holdout),
         code=code,
         environment=environment(),
@@ -118,7 +126,10 @@ def register(
         licence=licence,
         note=note,
     )
-    return registry.register("model", system.name, body.to_dict(), artifacts, at=at)
+    if card is not None:
+        artifacts[CARD] = card(body).encode()
+    size = sum(map(len, artifacts.values()))
+    return registry.register("model", system.name, {**body.to_dict(), "bytes": size}, artifacts, at=at)
 
 
 def schema(system: System) -> dict[str, dict[str, str]]:
