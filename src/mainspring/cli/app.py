@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from mainspring import __version__
+from mainspring.cli.evaluating import evaluate
 from mainspring.cli.features import features
 from mainspring.cli.ingesting import ingest, quarantine
 from mainspring.cli.models import decision_line, models
@@ -184,6 +185,7 @@ def verify(system: str, workspace: Path | None, as_json: bool) -> None:
         sys.exit(9)
 
 
+main.add_command(evaluate)
 main.add_command(models)
 
 

@@ -119,7 +119,7 @@ def _data(card: Card) -> Section:
         ("training set", card.manifest.dataset or NOTHING),
         ("rows with a label", f"{data['rows']:,}"),
         ("requests", f"{_instant(data['from']) if data.get('from') is not None else 'all'} until {_instant(data['until'])}"),
-        ("label", f"{_figure(label.get('least'))} to {_figure(label.get('most'))}, mean {_figure(label.get('mean'))}"),
+        ("label", f"{figure(label.get('least'))} to {figure(label.get('most'))}, mean {figure(label.get('mean'))}"),
         ("sources", ", ".join(sources) or NOTHING),
     ]
     return Section("Data", "The training set, held-out rows included.", ("", ""), tuple(rows), numbers=2)
@@ -130,8 +130,8 @@ def _measures(evaluation: Evaluation) -> Section:
     how = f"{held.get('kind', 'held-out rows')} of {held['length']}" if "length" in held else "held-out rows"
     spans = (evaluation.since, evaluation.until)
     span = "" if None in spans else f", {' to '.join(_instant(at)[:10] for at in spans if at is not None)}"
-    rows = tuple((one.label, _figure(one.value), _interval(one.low, one.high), one.how) for one in evaluation.measures)
-    latency = ", ".join(f"{name} {_figure(value)} us" for name, value in evaluation.latency.items()) or NOTHING
+    rows = tuple((one.label, figure(one.value), interval(one.low, one.high), one.how) for one in evaluation.measures)
+    latency = ", ".join(f"{name} {figure(value)} us" for name, value in evaluation.latency.items()) or NOTHING
     note = f"On {evaluation.rows:,} rows ({how}{span}), intervals of {evaluation.level:.0%}. Time to predict a row: {latency}."
     return Section("Measures", note, ("measure", "value", "interval", "by"), rows)
 
@@ -140,7 +140,7 @@ def _promises(card: Card, evaluation: Evaluation) -> Section:
     if not evaluation.promises:
         return Section("Promises", "No quality is declared.")
     rows = tuple(
-        (one.text, one.verdict, _figure(one.measured.value), _interval(one.measured.low, one.measured.high)) for one in evaluation.promises
+        (one.text, one.verdict, figure(one.measured.value), interval(one.measured.low, one.measured.high)) for one in evaluation.promises
     )
     return Section(
         "Promises", f"What system '{card.system.name}' declares of its quality.", ("promised", "verdict", "measured", "interval"), rows, 2
@@ -151,11 +151,11 @@ def _against(evaluation: Evaluation) -> Section:
     if not evaluation.against:
         return Section("Against baselines and champion", "There was nothing to compare with.")
     rows = tuple(
-        (one.rival.replace("_", " "), _figure(one.loss), _figure(one.ratio), _interval(one.low, one.high), f"{one.p:.3g}")
+        (one.rival.replace("_", " "), figure(one.loss), figure(one.ratio), interval(one.low, one.high), f"{one.p:.3g}")
         for one in evaluation.against
     )
     own = evaluation.own_loss
-    note = f"Its {own.label} of {_figure(own.value)} over theirs on the same rows: below 1 is better. p adjusted by Holm."
+    note = f"Its {own.label} of {figure(own.value)} over theirs on the same rows: below 1 is better. p adjusted by Holm."
     return Section("Against baselines and champion", note, ("rival", own.label, "ratio", "interval", "p"), rows, picture="against")
 
 
@@ -168,7 +168,7 @@ def _slices(evaluation: Evaluation) -> Section:
     for part in evaluation.slices:
         first, *rest = part.measures[:4]
         rows.append(
-            (part.name, f"{part.rows:,}", _figure(first.value), _interval(first.low, first.high), *(_figure(one.value) for one in rest))
+            (part.name, f"{part.rows:,}", figure(first.value), interval(first.low, first.high), *(figure(one.value) for one in rest))
         )
     return Section("Slices", f"The declared ones, the worst first, by {labels[0]}.", head, tuple(rows), picture="slices")
 
@@ -178,20 +178,18 @@ def _worse(evaluation: Evaluation) -> Section:
     if not evaluation.worse:
         return Section("Slices found to be worse", f"{note} None was found, which does not show that there is none.")
     rows = tuple(
-        (one.name, f"{one.rows:,}", _figure(one.loss), f"+{_figure(one.excess)}", _interval(one.low, one.high), f"{one.p:.2g}")
+        (one.name, f"{one.rows:,}", figure(one.loss), f"+{figure(one.excess)}", interval(one.low, one.high), f"{one.p:.2g}")
         for one in evaluation.worse
     )
     return Section("Slices found to be worse", note, ("slice", "rows", "loss", "over the rest", "interval", "p"), rows)
 
 
 def _calibration(evaluation: Evaluation) -> Section:
-    rows = tuple(
-        (f"{one.rows:,}", _figure(one.predicted), _figure(one.came), _interval(one.low, one.high)) for one in evaluation.calibration
-    )
+    rows = tuple((f"{one.rows:,}", figure(one.predicted), figure(one.came), interval(one.low, one.high)) for one in evaluation.calibration)
     line = evaluation.line
     note = "Rows by rising answer in tenths: what was said, and what came."
     if line is not None:
-        note += f" On the logit scale: intercept {_figure(line.intercept)} (0 is right), slope {_figure(line.slope)} (1 is right)."
+        note += f" On the logit scale: intercept {figure(line.intercept)} (0 is right), slope {figure(line.slope)} (1 is right)."
     return Section("Calibration", note, ("rows", "said", "came", "interval"), rows, 0, picture="calibration")
 
 
@@ -200,14 +198,14 @@ def _thresholds(card: Card, evaluation: Evaluation) -> Section | None:
         return None
     every = max(1, len(evaluation.thresholds) // 12)
     rows = tuple(
-        tuple(_figure(value) for value in (one.threshold, one.alert_rate, one.precision, one.recall, one.false_alarm_rate, one.cost))
+        tuple(figure(value) for value in (one.threshold, one.alert_rate, one.precision, one.recall, one.false_alarm_rate, one.cost))
         for one in evaluation.thresholds[::every]
     )
     note, best = "What an alert from a score up brings.", evaluation.best
     if best is not None:
         costs = card.system.requirements.costs
-        note += f" With {costs} the cheapest threshold is {_figure(best.threshold)} {_interval(best.threshold_low, best.threshold_high)}"
-        note += f"; one chosen like this is to be expected to cost {_figure(best.expected)} a row."
+        note += f" With {costs} the cheapest threshold is {figure(best.threshold)} {interval(best.threshold_low, best.threshold_high)}"
+        note += f"; one chosen like this is to be expected to cost {figure(best.expected)} a row."
     return Section(
         "Thresholds", note, ("threshold", "alerts", "precision", "recall", "false alarms", "cost"), rows, 0, picture="thresholds"
     )
@@ -221,7 +219,7 @@ def _inputs(card: Card, evaluation: Evaluation) -> Section | None:
     rows = []
     for one in evaluation.inputs:
         share = NOTHING if one.importance is None or not whole else f"{one.importance / whole:.1%}"
-        held = f"{_figure(one.least)} to {_figure(one.most)}" if one.values is None else f"{one.values} values, most often {one.frequent}"
+        held = f"{figure(one.least)} to {figure(one.most)}" if one.values is None else f"{one.values} values, most often {one.frequent}"
         nulls = f"{trained[one.name]:.2%}" if one.name in trained else NOTHING
         rows.append((one.name, held, share, nulls, f"{one.nulls:.2%}"))
     head = ("feature", "held-out rows hold", "importance", "null in the training set", "null in held-out rows")
@@ -242,7 +240,7 @@ def _reproduction(card: Card) -> Section:
         ("training set, SHA-256", str(card.dataset.get("hash", NOTHING))),
         ("code", manifest.code or NOTHING),
         ("seed", NOTHING if manifest.seed is None else str(manifest.seed)),
-        ("seconds of training", NOTHING if manifest.seconds is None else _figure(manifest.seconds)),
+        ("seconds of training", NOTHING if manifest.seconds is None else figure(manifest.seconds)),
         ("parameters", ", ".join(f"{name} {value}" for name, value in manifest.parameters.items() if _told(value)) or NOTHING),
         ("environment", ", ".join(f"{name} {version}" for name, version in manifest.environment.items()) or NOTHING),
     ]
@@ -263,15 +261,16 @@ def _instant(at: int) -> str:
 
 
 def _told(value: Any) -> bool:
-    return value is not None and value != () and value != []
+    return value is not None and value not in ((), [])
 
 
-def _figure(value: float | None) -> str:
+def figure(value: float | None) -> str:
     """A number with four significant digits, or a dash."""
     if value is None or value != value:
         return "-"
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
-def _interval(low: float | None, high: float | None) -> str:
-    return "open" if low is None or high is None else f"[{_figure(low)}, {_figure(high)}]"
+def interval(low: float | None, high: float | None) -> str:
+    """Both ends in brackets, or that it is open."""
+    return "open" if low is None or high is None else f"[{figure(low)}, {figure(high)}]"

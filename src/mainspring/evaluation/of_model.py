@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mainspring.evaluation.baselines import Rows, Truth, predict_baselines
-from mainspring.evaluation.evaluate import CHAMPION, Held, evaluate
+from mainspring.evaluation.evaluate import Held, evaluate
 from mainspring.evaluation.measuring import Answers
 from mainspring.evaluation.record import Evaluation, Input
 from mainspring.models.baselines import GroupMedians, LinearLine
@@ -34,17 +34,16 @@ class Candidate:
 
 
 def evaluate_model(
-    system: System, candidate: Candidate, rows: Rows, truth: Floats, history: Truth, *, champion: TabularModel | None = None,
+    system: System, candidate: Candidate, rows: Rows, truth: Floats, history: Truth, *, others: Mapping[str, TabularModel] | None = None,
     split: Mapping[str, Any] | None = None, latency: Mapping[str, float] | None = None,
 ) -> Evaluation:  # fmt: skip
-    """Evaluate a model on held-out ``rows`` with their ``truth``; ``history`` is what a `RecentRatio` looks back on.
+    """Evaluate a model on held-out ``rows`` with their ``truth``, against its baselines and ``others`` by name (``champion``).
 
-    Declared slices are the groups of the error monitor. Baselines of two classes answer with shares: theirs are cut to 0 and 1.
+    ``history`` is what a `RecentRatio` looks back on. Declared slices are the groups of the error monitor.
     """
     model = candidate.model
-    rivals = {name: _answer(system, score) for name, score in predict_baselines(system, candidate.baselines, rows, history).items()}
-    if champion is not None:
-        rivals[CHAMPION] = champion.predict(rows.columns)
+    rivals = predict_baselines(system, candidate.baselines, rows, history)
+    rivals |= {name: other.predict(rows.columns) for name, other in (others or {}).items()}
     by = declared_slices(system)
     names = list(dict.fromkeys((*by, *important(model)[:SEARCHED])))
     needs = system.requirements
@@ -101,7 +100,3 @@ def predicted_quantile(system: System) -> float | None:
     """The quantile that the model predicts, where it predicts one."""
     model = system.model
     return float(getattr(model, "quantile", 0.5)) if getattr(model, "objective", "") == "quantile" else None
-
-
-def _answer(system: System, score: Floats) -> Floats:
-    return np.clip(score, 0.0, 1.0) if system.model.task == "binary" else score

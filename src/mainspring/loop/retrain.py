@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mainspring.errors import RegistryError
 from mainspring.evaluation.baselines import Rows, Truth
 from mainspring.evaluation.card import Card, markdown
+from mainspring.evaluation.evaluate import CHAMPION
 from mainspring.evaluation.gate import GateResult, judge
 from mainspring.evaluation.of_model import Candidate, evaluate_model
+from mainspring.loop.evaluate import comparable
 from mainspring.model_registry import ModelManifest, Registry, Version
 from mainspring.models.tabular import TabularModel
-from mainspring.serving.versions import load
 from mainspring.spec import System
 from mainspring.training.dataset import Dataset, DatasetBuilder
 from mainspring.training.reproduce import begin, complete
@@ -74,7 +74,7 @@ class Retrainer:
             Rows(holdout.columns, holdout.as_of),
             holdout.label,
             Truth(dataset.columns, dataset.label, dataset.label_known_at),
-            champion=self._champion(),
+            others=self._champion(),
             split=held_out(self.system),
             latency=latency(trained.model, holdout),
         )
@@ -87,11 +87,6 @@ class Retrainer:
             system=self.system, version="", registered=None, manifest=manifest, dataset=dataset, evaluation=result.evaluation, run=run
         )
 
-    def _champion(self) -> TabularModel | None:
+    def _champion(self) -> dict[str, TabularModel]:
         champion = self.registry.deployment(self.system.name).champion
-        if champion is None:
-            return None
-        loaded = load(self.system, self.registry, champion)
-        if loaded.model is None:
-            raise RegistryError(f"The champion {champion} cannot be compared with: {loaded.problem}")
-        return loaded.model
+        return {} if champion is None else {CHAMPION: comparable(self.system, self.registry, champion)}
