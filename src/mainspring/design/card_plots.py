@@ -82,7 +82,8 @@ def thresholds(evaluation: Evaluation) -> str:
     if evaluation.best is not None:
         cost = axes.twinx()
         cost.plot(rates, _numbers([one.cost for one in curve]), color=OTHERS[0], linewidth=2, label="cost of a row (right)")
-        cost.spines[["top"]].set_visible(False)
+        cost.spines[["top", "left"]].set_visible(False)
+        cost.spines["right"].set_color(GRID)
         chosen = min(curve, key=lambda one: abs(one.threshold - (evaluation.best.threshold if evaluation.best else 0.0)))
         axes.axvline(chosen.alert_rate, color=INK, linewidth=1, linestyle=":", label="cheapest")
         lines, labels = (a + b for a, b in zip(axes.get_legend_handles_labels(), cost.get_legend_handles_labels(), strict=True))

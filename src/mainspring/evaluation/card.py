@@ -35,7 +35,7 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a card: a note and a table, whose columns from ``numbers`` on hold figures. ``picture`` names what may be drawn of it."""
+    """A part of a card: a note and a table, whose columns from ``numbers`` on hold figures; with one column it is a list. ``picture`` names what may be drawn of it."""
 
     title: str
     note: str
@@ -51,7 +51,9 @@ def markdown(card: Card) -> str:
     for one in sections(card):
         lines += ["", f"## {one.title}"]
         lines += ["", one.note] if one.note else []
-        if one.rows:
+        if len(one.head) == 1:
+            lines += ["", *(f"- {cell}" for (cell,) in one.rows)]
+        elif one.rows:
             marks = ["---" if place < one.numbers else "---:" for place in range(len(one.head))]
             lines += ["", *(_row(cells) for cells in (one.head, marks, *one.rows))]
     return "\n".join(lines) + "\n"
@@ -151,7 +153,7 @@ def _against(evaluation: Evaluation) -> Section:
     if not evaluation.against:
         return Section("Against baselines and champion", "There was nothing to compare with.")
     rows = tuple(
-        (one.rival.replace("_", " "), figure(one.loss), figure(one.ratio), interval(one.low, one.high), f"{one.p:.3g}")
+        (one.rival.replace("_", " "), figure(one.loss), figure(one.ratio), interval(one.low, one.high), _p(one.p))
         for one in evaluation.against
     )
     own = evaluation.own_loss
@@ -178,7 +180,7 @@ def _worse(evaluation: Evaluation) -> Section:
     if not evaluation.worse:
         return Section("Slices found to be worse", f"{note} None was found, which does not show that there is none.")
     rows = tuple(
-        (one.name, f"{one.rows:,}", figure(one.loss), f"+{figure(one.excess)}", interval(one.low, one.high), f"{one.p:.2g}")
+        (one.name, f"{one.rows:,}", figure(one.loss), f"+{figure(one.excess)}", interval(one.low, one.high), _p(one.p))
         for one in evaluation.worse
     )
     return Section("Slices found to be worse", note, ("slice", "rows", "loss", "over the rest", "interval", "p"), rows)
@@ -219,7 +221,7 @@ def _inputs(card: Card, evaluation: Evaluation) -> Section | None:
     rows = []
     for one in evaluation.inputs:
         share = NOTHING if one.importance is None or not whole else f"{one.importance / whole:.1%}"
-        held = f"{figure(one.least)} to {figure(one.most)}" if one.values is None else f"{one.values} values, most often {one.frequent}"
+        held = f"{figure(one.least)} to {figure(one.most)}" if one.values is None else f"{one.values} different values"
         nulls = f"{trained[one.name]:.2%}" if one.name in trained else NOTHING
         rows.append((one.name, held, share, nulls, f"{one.nulls:.2%}"))
     head = ("feature", "held-out rows hold", "importance", "null in the training set", "null in held-out rows")
@@ -258,6 +260,10 @@ def _row(cells: Sequence[str]) -> str:
 
 def _instant(at: int) -> str:
     return format_instant(at).replace("T", " ")[:16]
+
+
+def _p(value: float) -> str:
+    return "< 1e-6" if value < 1e-6 else f"{value:.2g}"
 
 
 def _told(value: Any) -> bool:

@@ -30,7 +30,7 @@ LOSSES = {"regression": "mae", "binary": "brier", "multiclass": "multiclass_log_
 """By task, the measure that versions are compared by, row by row."""
 CHAMPION = "champion"
 POINTS = 60
-BEST_DRAWS = 200
+BEST_DRAWS = SLICE_DRAWS = 200
 MIN_SLICE_ROWS = 30
 
 
@@ -127,8 +127,6 @@ class _Work:
                 unmeasured[metric.name] = "the model gives no interval"
                 continue
             options = list(self._options(metric))
-            if not options:
-                unmeasured[metric.name] = "no quantile is declared"
             found += [(metric, one) for one in options if (metric, one) not in found]
         return found, unmeasured
 
@@ -172,12 +170,12 @@ class _Work:
 
     def slices(self, chosen: Sequence[tuple[Metric, Options]]) -> tuple[Slice, ...]:
         """The declared slices, the worst first. An alert rate is that of all rows, so a threshold here."""
-        found = []
+        found, fewer = [], replace(self.sampling, draws=min(SLICE_DRAWS, self.sampling.draws))
         cheap = [(metric, self._everywhere(options)) for metric, options in chosen if metric.by_row or metric.by_steps]
         for name, rows in slices_of({name: self.held.columns[name] for name in self.held.by}).items():
             if rows.sum() < MIN_SLICE_ROWS:
                 continue
-            part, truth, sampling = self.answers.where(rows), self.held.truth[rows], self.sampling.where(rows)
+            part, truth, sampling = self.answers.where(rows), self.held.truth[rows], fewer.where(rows)
             found.append(Slice(name, int(rows.sum()), measure(cheap, part, truth, sampling)))
         return tuple(sorted(found, key=lambda one: -(one.measures[0].value or 0.0)))
 

@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 Chosen = tuple[Metric, Mapping[str, Any]]
 
 BLOCK_DRAWS = 2_000
-MOST_DRAWS, LEAST_DRAWS, DRAWN_ROWS = 1_000, 100, 10_000_000
+MOST_DRAWS, LEAST_DRAWS, DRAWN_ROWS = 500, 100, 10_000_000
 """Resamples of a measure that needs all rows again: as many as let so many rows be drawn in all, within these bounds."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -82,11 +81,10 @@ def inputs_of(model: TabularModel, columns: Mapping[str, npt.NDArray[Any]]) -> I
         present = [value for value in column.tolist() if value is not None and value == value]
         nulls = 1 - len(present) / len(column)
         if any(isinstance(value, str | bool) for value in present[:1]):
-            counts = Counter(map(str, present))
-            yield Input(name, importance, nulls, None, None, len(counts), counts.most_common(1)[0][0])
+            yield Input(name, importance, nulls, None, None, len(set(present)))
         else:
             least, most = (float(min(present)), float(max(present))) if present else (None, None)
-            yield Input(name, importance, nulls, least, most, None, None)
+            yield Input(name, importance, nulls, least, most, None)
 
 
 def declared_slices(system: System) -> Sequence[str]:

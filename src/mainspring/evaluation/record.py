@@ -102,8 +102,8 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A column that the model reads, on the held-out rows: share of nulls, range of a number or number of different values and the most
-    frequent one, and the model's own measure of its importance (None where its learner has none).
+    """A column that the model reads, on the held-out rows: share of nulls, range of a number or else how many different values, and the
+    model's own measure of its importance (None where its learner has none).
     """
 
     name: str
@@ -112,7 +112,6 @@ class Input:
     least: float | None
     most: float | None
     values: int | None
-    frequent: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
