@@ -27,7 +27,9 @@ def test_what_is_sorted_once_is_what_is_resampled_and_sorted_again(metric: ms.me
     options = CUTS.get(metric.name, {})
     cuts = resampled_steps(SCORE, TRUTH, blocks, rng=np.random.default_rng(3), draws=40)
     fast = [metric.by_steps(cut, **options) for cut in cuts]
-    slow = bootstrap(lambda *drawn: metric.function(*drawn, **options), (SCORE, TRUTH), rng=np.random.default_rng(3), blocks=blocks, draws=40)
+    slow = bootstrap(
+        lambda *drawn: metric.function(*drawn, **options), (SCORE, TRUTH), rng=np.random.default_rng(3), blocks=blocks, draws=40
+    )
     assert fast == pytest.approx(slow, rel=1e-9, abs=1e-12)
 
 
@@ -82,7 +84,11 @@ def test_days_that_differ_widen_the_interval() -> None:
 def test_a_ratio_to_a_baseline_is_measured_on_the_same_resamples() -> None:
     sampling, flat = Sampling.of(N, DAYS), np.full(N, TRUTH.mean())
     worse = np.clip(SCORE + RNG.normal(0, 0.3, N), 0, 1)
-    for quality in (ms.at_most("brier", 1, of="b"), ms.at_least("average_precision", 1, of="b"), ms.at_most("calibration_error", 9, of="b")):
+    for quality in (
+        ms.at_most("brier", 1, of="b"),
+        ms.at_least("average_precision", 1, of="b"),
+        ms.at_most("calibration_error", 9, of="b"),
+    ):
         same = measure_quality(quality, Answers(SCORE), {"b": SCORE}, TRUTH, sampling)
         assert (same.value, same.low, same.high) == (1, 1, 1)
         assert same.label == f"{quality.metric} / b"

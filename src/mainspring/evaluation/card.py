@@ -35,7 +35,10 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a card: a note and a table, whose columns from ``numbers`` on hold figures; with one column it is a list. ``picture`` names what may be drawn of it."""
+    """A part of a card: a note and a table, whose columns from ``numbers`` on hold figures; with one column it is a list.
+
+    ``picture`` names what may be drawn of it.
+    """
 
     title: str
     note: str

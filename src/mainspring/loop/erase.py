@@ -233,7 +233,7 @@ class Eraser:
                     continue
                 kept = [] if model.id in pruned else [name for name in model.artifacts if name != "system.json"]
                 artifacts = [registry.artifact(model, name) for name in kept]
-                holds = isinstance(key.value, str) and any(_says(artifact, key.text) for artifact in artifacts)
+                holds = isinstance(key.value, str) and any(holds_value(artifact, key.text) for artifact in artifacts)
                 found.append({"model": model.id, "dataset": dataset.id, "dataset_hash": dataset.manifest["hash"], "holds_value": holds})
             return tuple(found)
         finally:
@@ -263,6 +263,6 @@ def _reaches(manifest: Mapping[str, Any], span: tuple[int, int]) -> bool:
     return bool(manifest["until"] > span[0] and (start is None or start <= span[1]))
 
 
-def _says(artifact: bytes, value: str) -> bool:
+def holds_value(artifact: bytes, value: str) -> bool:
     """Whether a model's file holds a value as text of JSON, or in the name of a slice."""
     return re.search(b'("| = )' + re.escape(value.encode()) + b'("| and | \\|)', artifact) is not None
