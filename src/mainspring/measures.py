@@ -59,6 +59,6 @@ MEASURES: Mapping[str, Measure] = MappingProxyType({measure.name: measure for me
 
 
 def labelled(name: str, options: Mapping[str, object]) -> str:
-    """A measure with its options, as it is shown: ``recall(alert_rate=0.005)``."""
-    chosen = ", ".join(f"{option}={value}" for option, value in sorted(options.items()))
-    return f"{name}({chosen})" if chosen else name
+    """A measure with its options, as it is shown and as trackers take it: ``recall at alert_rate 0.005``."""
+    chosen = " ".join(f"{option} {value}" for option, value in sorted(options.items()))
+    return f"{name} at {chosen}" if chosen else name

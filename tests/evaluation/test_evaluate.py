@@ -64,7 +64,7 @@ def test_measures_are_those_of_the_table() -> None:
     assert by_name["coverage"] == pytest.approx(METRICS["coverage"].function(score - 8, score + 8, TRUE))
     by_name = {one.label: one.value for one in classes(qualities=[ms.at_least("recall", 0.1, at_alert_rate=0.05)]).measures}
     for name in ("precision", "recall", "f1", "mcc"):
-        assert by_name[f"{name}(alert_rate=0.05)"] == pytest.approx(METRICS[name].function(RISK, BAD, alert_rate=0.05))
+        assert by_name[f"{name} at alert_rate 0.05"] == pytest.approx(METRICS[name].function(RISK, BAD, alert_rate=0.05))
 
 
 def test_json_brings_the_same_evaluation_back_and_holds_no_nan() -> None:
@@ -105,7 +105,7 @@ def test_rivals_are_compared_on_the_same_rows_and_adjusted_together() -> None:
 
 def test_slices_come_worst_first_and_what_is_worse_is_found() -> None:
     found = numbers()
-    assert [one.name for one in found.slices][0] == "place = west"
+    assert found.slices[0].name == "place = west"
     assert sum(one.rows for one in found.slices) == N
     assert found.slices[0].measures[0].low > found.own_loss.value
     assert {measure.label for measure in found.slices[0].measures} == {"mae", "bias", "coverage"}
@@ -145,7 +145,7 @@ def test_costs_give_a_threshold() -> None:
 
 def test_a_model_of_a_quantile_is_compared_by_its_pinball_loss() -> None:
     found = evaluate("regression", Held(TRUE, AS_OF), Answers(TRUE + 5), {"middle": np.full(N, 100.0)}, quantile=0.9)
-    assert found.own_loss.label == "pinball(quantile=0.9)"
+    assert found.own_loss.label == "pinball at quantile 0.9"
     assert found.own_loss.value == pytest.approx(0.5)
     assert found.unmeasured == {"coverage": "the model gives no interval"}
 
@@ -155,8 +155,12 @@ def test_what_cannot_be_evaluated_is_refused() -> None:
         evaluate("regression", Held(np.zeros(0)), Answers(np.zeros(0)))
     with pytest.raises(TrainingError, match="task ranking"):
         evaluate("ranking", Held(np.zeros(3)), Answers(np.zeros(3)))
-    with pytest.raises(ValueError, match="shapes"):
+    with pytest.raises(TrainingError, match=r"answers of the version have shape \(4,\), for 3 rows"):
         evaluate("regression", Held(np.zeros(3)), Answers(np.zeros(4)))
+    with pytest.raises(TrainingError, match="1 answers of champion are NaN"):
+        evaluate("regression", Held(np.zeros(3)), Answers(np.zeros(3)), {"champion": np.array([0, np.nan, 0])})
+    with pytest.raises(TrainingError, match="from -1 to 2: no probabilities"):
+        evaluate("binary", Held(np.array([0.0, 1.0])), Answers(np.array([-1.0, 2.0])))
 
 
 def test_figures_are_flat_enough_for_a_manifest() -> None:

@@ -8,7 +8,8 @@ import pytest
 import mainspring as ms
 from mainspring.errors import TrainingError
 from mainspring.evaluation.measuring import Answers, Sampling, measure, measure_quality
-from mainspring.metrics import METRICS, bootstrap, clopper_pearson
+from mainspring.metrics import METRICS, Metric, bootstrap, clopper_pearson
+from mainspring.metrics.classification import resampled_steps
 
 RNG = np.random.default_rng(1)
 N = 600
@@ -21,9 +22,7 @@ BINARY = [metric for metric in METRICS.values() if metric.kind == "binary"]
 
 @pytest.mark.parametrize("blocks", [DAYS, None], ids=["days", "rows"])
 @pytest.mark.parametrize("metric", [one for one in BINARY if one.by_steps], ids=lambda one: one.name)
-def test_what_is_sorted_once_is_what_is_resampled_and_sorted_again(metric: ms.metrics.Metric, blocks: np.ndarray | None) -> None:
-    from mainspring.metrics.classification import resampled_steps
-
+def test_what_is_sorted_once_is_what_is_resampled_and_sorted_again(metric: Metric, blocks: np.ndarray | None) -> None:
     options = CUTS.get(metric.name, {})
     cuts = resampled_steps(SCORE, TRUTH, blocks, rng=np.random.default_rng(3), draws=40)
     fast = [metric.by_steps(cut, **options) for cut in cuts]
@@ -34,7 +33,7 @@ def test_what_is_sorted_once_is_what_is_resampled_and_sorted_again(metric: ms.me
 
 
 @pytest.mark.parametrize("metric", [one for one in METRICS.values() if one.by_row], ids=lambda one: one.name)
-def test_a_mean_over_rows_is_the_measure(metric: ms.metrics.Metric) -> None:
+def test_a_mean_over_rows_is_the_measure(metric: Metric) -> None:
     probability = RNG.dirichlet(np.ones(3), N)
     known = {"predicted": SCORE, "score": SCORE, "probability": probability, "low": SCORE - 0.3, "high": SCORE + 0.3, "truth": TRUTH}
     arrays, options = [known[name] for name in metric.needs], {"quantile": 0.8} if metric.name == "pinball" else {}

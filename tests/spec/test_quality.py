@@ -61,10 +61,10 @@ def test_what_cannot_be_promised_is_refused_with_the_mend(make: Callable[[], Any
 
 
 def test_a_promise_reads_as_it_was_declared() -> None:
-    assert str(ms.at_least("recall", 0.5, at_alert_rate=0.005)) == "recall(alert_rate=0.005) >= 0.5"
+    assert str(ms.at_least("recall", 0.5, at_alert_rate=0.005)) == "recall at alert_rate 0.005 >= 0.5"
     assert str(ms.at_most("mae", 0.8, of="line")) == "mae / line <= 0.8"
     assert str(ms.between("coverage", 0.75, 0.85)) == "coverage in [0.75, 0.85]"
-    assert ms.at_least("ndcg", 0.4, k=10, gains="linear").subject == "ndcg(gains=linear, k=10)"
+    assert ms.at_least("ndcg", 0.4, k=10, gains="linear").subject == "ndcg at gains linear k 10"
 
 
 def test_a_system_with_options_and_costs_comes_back_from_json() -> None:

@@ -63,11 +63,9 @@ def evaluate(
     options are measured besides; without any a score of 0.5 is an alert. It takes seconds at most: the more rows, the fewer resamples.
 
     Raises:
-        TrainingError: there are no rows, or the task has no comparison loss (ranking).
-        ValueError: answers, truth and rivals do not fit together.
+        TrainingError: there are no rows, the task has no comparison loss (ranking), or answers, truth and rivals do not fit together.
     """
-    if task not in LOSSES or not len(held.truth):
-        raise TrainingError(f"Evaluation: {len(held.truth)} rows of the task {task} cannot be evaluated. Tasks: {', '.join(LOSSES)}.")
+    _check(task, held, answers, rivals or {})
     started = time.perf_counter()
     work = _Work(task, held, answers, dict(rivals or {}), tuple(qualities), quantile, held.sampling)
     chosen, unmeasured = work.chosen()
@@ -205,6 +203,23 @@ class _Work:
             return points, None
         draws = min(BEST_DRAWS, self.sampling.draws)
         return points, best_threshold(score, truth, costs, rng=self.sampling.rng, blocks=self.sampling.blocks, draws=draws)
+
+
+def _check(task: str, held: Held, answers: Answers, rivals: Mapping[str, Floats]) -> None:
+    rows = len(held.truth)
+    if task not in LOSSES or not rows:
+        raise TrainingError(f"Evaluation: {rows} rows of the task {task} cannot be evaluated. Tasks: {', '.join(LOSSES)}.")
+    for name, score in {"the version": answers.score, **rivals}.items():
+        if score.shape != answers.score.shape or len(score) != rows:
+            raise TrainingError(f"Evaluation: answers of {name} have shape {score.shape}, for {rows} rows. Give one answer a row.")
+        if np.isnan(score).any():
+            raise TrainingError(
+                f"Evaluation: {int(np.isnan(score).sum())} answers of {name} are NaN. Mend what made them."
+            )
+        if task == "binary" and not ((score >= 0) & (score <= 1)).all():
+            raise TrainingError(
+                f"Evaluation: answers of {name} go from {score.min():g} to {score.max():g}: no probabilities. Calibrate."
+            )
 
 
 def _told(value: float | None) -> Any:

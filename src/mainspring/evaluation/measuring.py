@@ -97,7 +97,7 @@ class Measured:
 
     @property
     def label(self) -> str:
-        """As it is shown: ``recall(alert_rate=0.005)``, ``mae / route_median``."""
+        """As it is shown: ``recall at alert_rate 0.005``, ``mae / route_median``."""
         return f"{labelled(self.name, self.options)}{f' / {self.of}' if self.of else ''}"
 
     @property

@@ -77,14 +77,14 @@ def inputs_of(model: TabularModel, columns: Mapping[str, npt.NDArray[Any]]) -> I
     """What the model's columns hold, the most important first."""
     told = model.predictor.importance()
     for name in important(model):
-        column, importance = columns[name], told.get(name)
-        present = [value for value in column.tolist() if value is not None and value == value]
-        nulls = 1 - len(present) / len(column)
-        if any(isinstance(value, str | bool) for value in present[:1]):
-            yield Input(name, importance, nulls, None, None, len(set(present)))
-        else:
-            least, most = (float(min(present)), float(max(present))) if present else (None, None)
-            yield Input(name, importance, nulls, least, most, None)
+        column = columns[name]
+        present = column[column == column] if column.dtype != object else [value for value in column.tolist() if value is not None]
+        nulls, least, most, values = 1 - len(present) / len(column), None, None, None
+        if len(present) and isinstance(present[0], str | bool | np.bool_):
+            values = len(set(present))
+        elif len(present):
+            least, most = float(np.min(present)), float(np.max(present))
+        yield Input(name, told.get(name), nulls, least, most, values)
 
 
 def declared_slices(system: System) -> Sequence[str]:

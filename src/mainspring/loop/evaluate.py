@@ -46,20 +46,20 @@ def evaluate_version(
     else:
         dataset = _kept(system, tables, later)
         held, how = split(system, dataset)[-1], held_out(system)
-    model = comparable(system, registry, version.id)
+    model = model_of(system, registry, version.id)
     return evaluate_model(
         system,
         Candidate(model, load_baselines(system, registry, version)),
         Rows(held.columns, held.as_of),
         held.label,
         Truth(dataset.columns, dataset.label, dataset.label_known_at),
-        others={} if against is None else {against.id: comparable(system, registry, against.id)},
+        others={} if against is None else {against.id: model_of(system, registry, against.id)},
         split=how,
         latency=latency(model, held),
     )
 
 
-def comparable(system: System, registry: Registry, version: str) -> TabularModel:
+def model_of(system: System, registry: Registry, version: str) -> TabularModel:
     """The model of a version.
 
     Raises:
@@ -67,7 +67,7 @@ def comparable(system: System, registry: Registry, version: str) -> TabularModel
     """
     loaded = load(system, registry, version)
     if loaded.model is None:
-        raise RegistryError(f"Version {version} cannot be compared with: {loaded.problem}")
+        raise RegistryError(f"Version {version} cannot be evaluated: {loaded.problem}")
     return loaded.model
 
 

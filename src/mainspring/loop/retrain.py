@@ -12,7 +12,7 @@ from mainspring.evaluation.card import Card, markdown
 from mainspring.evaluation.evaluate import CHAMPION
 from mainspring.evaluation.gate import GateResult, judge
 from mainspring.evaluation.of_model import Candidate, evaluate_model
-from mainspring.loop.evaluate import comparable
+from mainspring.loop.evaluate import model_of
 from mainspring.model_registry import ModelManifest, Registry, Version
 from mainspring.models.tabular import TabularModel
 from mainspring.spec import System
@@ -89,4 +89,4 @@ class Retrainer:
 
     def _champion(self) -> dict[str, TabularModel]:
         champion = self.registry.deployment(self.system.name).champion
-        return {} if champion is None else {CHAMPION: comparable(self.system, self.registry, champion)}
+        return {} if champion is None else {CHAMPION: model_of(self.system, self.registry, champion)}

@@ -49,7 +49,7 @@ class Quality:
 
     @property
     def subject(self) -> str:
-        """What is bounded: ``mae``, ``mae / route_median`` or ``recall(alert_rate=0.005)``."""
+        """What is bounded: ``mae``, ``mae / route_median`` or ``recall at alert_rate 0.005``."""
         named = labelled(self.metric, dict(self.options))
         return named if self.of is None else f"{named} / {self.of}"
 
