@@ -102,7 +102,7 @@ def inputs(evaluation: Evaluation) -> str:
     figure, axes = new_axes(WIDTH, 0.6 + 0.22 * len(told))
     axes.barh(range(len(told)), [value / whole for _, value in told], color="#9fb8ad", height=0.7)
     axes.set_yticks(range(len(told)), [name for name, _ in told], fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(told) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     return to_svg(figure)

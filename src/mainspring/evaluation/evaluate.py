@@ -213,13 +213,9 @@ def _check(task: str, held: Held, answers: Answers, rivals: Mapping[str, Floats]
         if score.shape != answers.score.shape or len(score) != rows:
             raise TrainingError(f"Evaluation: answers of {name} have shape {score.shape}, for {rows} rows. Give one answer a row.")
         if np.isnan(score).any():
-            raise TrainingError(
-                f"Evaluation: {int(np.isnan(score).sum())} answers of {name} are NaN. Mend what made them."
-            )
+            raise TrainingError(f"Evaluation: {int(np.isnan(score).sum())} answers of {name} are NaN. Mend what made them.")
         if task == "binary" and not ((score >= 0) & (score <= 1)).all():
-            raise TrainingError(
-                f"Evaluation: answers of {name} go from {score.min():g} to {score.max():g}: no probabilities. Calibrate."
-            )
+            raise TrainingError(f"Evaluation: answers of {name} go from {score.min():g} to {score.max():g}: no probabilities. Calibrate.")
 
 
 def _told(value: float | None) -> Any:

@@ -61,7 +61,7 @@ def split(system: System, dataset: Dataset) -> tuple[Dataset, Dataset]:
 def held_out(system: System) -> dict[str, Any]:
     """How `split` holds rows out, and what else of the fit looks at them."""
     model = system.model
-    uses = {"early stopping": getattr(model, "patience", None), "calibration": model.calibration, "interval": model.interval}
+    uses = {"early stopping": getattr(model, "patience", None), "calibration": model.calibration, "the interval": model.interval}
     return {"kind": "newest rows", "length": model.holdout, "also used for": [name for name, used in uses.items() if used is not None]}
 
 
