@@ -108,20 +108,10 @@ class Measured:
 
 def measure(chosen: Sequence[Chosen], answers: Answers, truth: Floats, sampling: Sampling) -> tuple[Measured, ...]:
     """Measures, each with its options, of answers to rows whose label is ``truth`` of shape ``(n,)``; in their order."""
-    found: dict[int, Measured] = {}
-    by_steps = [number for number, (metric, _) in enumerate(chosen) if metric.by_steps is not None]
-    drawn = _drawn([chosen[number] for number in by_steps], answers, truth, sampling) if by_steps else np.zeros((0, 0))
-    for number, (metric, options) in enumerate(chosen):
-        arrays = arrays_of(metric, answers, truth)
-        if metric.by_row is not None:
-            value, ends, how = _of_rows(metric.by_row(*arrays, **options), sampling)
-        elif metric.name == "roc_auc" and sampling.blocks is None and min(truth.sum(), (1 - truth).sum()) >= 2:
-            value, ends, how = metric.function(*arrays), auc_interval(arrays[0], arrays[1], sampling.level), "DeLong"
-        else:
-            values = drawn[:, by_steps.index(number)] if number in by_steps else _drawn([(metric, options)], answers, truth, sampling)[:, 0]
-            value, ends, how = metric.function(*arrays, **options), _ends(values, sampling), sampling.drawn
-        found[number] = _measured(metric, options, (value, *ends), how)
-    return tuple(found.values())
+    counted = [number for number, (metric, _) in enumerate(chosen) if metric.by_steps is not None]
+    together = _drawn([chosen[number] for number in counted], answers, truth, sampling).T if counted else ()
+    drawn = dict(zip(counted, together, strict=True))
+    return tuple(_one(one, drawn.get(number), answers, truth, sampling) for number, one in enumerate(chosen))
 
 
 def measure_quality(quality: Quality, answers: Answers, baselines: Mapping[str, Floats], truth: Floats, sampling: Sampling) -> Measured:
@@ -162,6 +152,20 @@ def arrays_of(metric: Metric, answers: Answers, truth: Floats) -> list[Array]:
         missing = " and ".join(name for name in metric.needs if known.get(name) is None)
         raise TrainingError(f"Measure '{metric.name}': the answers have no {missing}. Evaluate a model that gives them.")
     return found
+
+
+def _one(chosen: Chosen, drawn: Floats | None, answers: Answers, truth: Floats, sampling: Sampling) -> Measured:
+    """One measure, whose values on resamples may be known already."""
+    metric, options = chosen
+    arrays = arrays_of(metric, answers, truth)
+    if metric.by_row is not None:
+        value, ends, how = _of_rows(metric.by_row(*arrays, **options), sampling)
+    elif metric.name == "roc_auc" and sampling.blocks is None and min(truth.sum(), (1 - truth).sum()) >= 2:
+        value, ends, how = metric.function(*arrays), auc_interval(arrays[0], arrays[1], sampling.level), "DeLong"
+    else:
+        values = _drawn([chosen], answers, truth, sampling)[:, 0] if drawn is None else drawn
+        value, ends, how = metric.function(*arrays, **options), _ends(values, sampling), sampling.drawn
+    return _measured(metric, options, (value, *ends), how)
 
 
 def _of_rows(values: Floats, sampling: Sampling) -> tuple[float, tuple[float, float], str]:
