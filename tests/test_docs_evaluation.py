@@ -23,7 +23,7 @@ def names(cell: str) -> list[str]:
 
 def test_the_worked_example_runs() -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     exec(compile("\n".join(blocks), "docs/evaluation.md", "exec"), {})
 
 

@@ -2,6 +2,7 @@
 
 from mainspring.spec import (
     Ahead,
+    Costs,
     Fixed,
     Fresh,
     GroupMedian,
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Ahead",
+    "Costs",
     "Fixed",
     "Fresh",
     "GroupMedian",

@@ -35,7 +35,7 @@ def test_nothing_new_is_fitted_anew_and_said_so() -> None:
     done = CliRunner().invoke(main, ["train", "delivery", "--retrain", "incremental", "--threads", "1", "--at", "2025-02-10T00:00:00Z"])
     assert done.exit_code == 0, done.output
     assert "was fitted to" in done.output
-    assert "Taken was full (full MAE" in done.output
+    assert "Taken was full (full mae" in done.output
     assert "that are new, 200 are needed" in done.output
     assert done.output.rstrip().endswith("Next: mainspring models show delivery 2")
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from mainspring.evaluation.curves import Costs, best_threshold, cost_curve, gains, threshold_curve
+from mainspring.errors import DeclarationError
+from mainspring.evaluation.curves import best_threshold, cost_curve, gains, threshold_curve
 from mainspring.metrics import confusion
+from mainspring.spec import Costs
 
 RNG = np.random.default_rng(0)
 SCORE = RNG.integers(0, 30, 500) / 30
@@ -41,7 +43,7 @@ def test_costs_at_every_threshold_are_counted_by_outcome() -> None:
     assert curve.threshold[0] == math.inf
     assert curve.cost[0] == pytest.approx(9 * TRUTH.mean())
     assert COSTS.threshold == pytest.approx(1 / 9)
-    with pytest.raises(ValueError, match="cheaper"):
+    with pytest.raises(DeclarationError, match="cheaper"):
         Costs(tp=5, fp=1, fn=2)
 
 

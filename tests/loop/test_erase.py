@@ -28,7 +28,7 @@ from mainspring.feature_store.causes import equal
 from mainspring.feature_store.online import OnlineStore, Served
 from mainspring.gateway.backend import opened
 from mainspring.ingestion import Quarantine
-from mainspring.loop.erase import Eraser, erase
+from mainspring.loop.erase import Eraser, erase, holds_value
 from mainspring.loop.receipt import Receipt, hashed, receipt_hash
 from mainspring.loop.server_process import ServerProcess
 from mainspring.storage.event_log import EventLog
@@ -283,3 +283,10 @@ def test_the_verb_prints_the_receipt_and_what_to_do_next(space: Workspace, monke
     assert json.loads(again.stdout)["complete"] is True
     assert CliRunner().invoke(main, ["erase", "cards", "--key", SECRET, "--workspace", str(space.path)]).exit_code == 2
     assert holding(space.path) == []
+
+
+def test_a_value_is_found_in_a_model_as_a_category_and_as_a_slice() -> None:
+    for artifact in (b'["a", "card-1"]', b'{"name":"card = card-1"}', b"| card = card-1 | 7 |", b'{"name":"card = card-1 and x >= 2"}'):
+        assert holds_value(artifact, "card-1")
+    for artifact in (b'["card-12"]', b'{"name":"card = card-12"}', b"nothing of card-1 here"):
+        assert not holds_value(artifact, "card-1")

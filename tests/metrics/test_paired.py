@@ -15,6 +15,7 @@ from mainspring.metrics import (
     mcnemar,
     paired_auc,
     paired_bootstrap,
+    paired_ratio,
     roc_auc,
     wilcoxon,
 )
@@ -168,3 +169,23 @@ def test_adjusted_values_are_those_of_the_textbook_and_keep_their_level() -> Non
     mixed = np.where(np.arange(20) < 8, null**12, null)
     false = [(benjamini_hochberg(row) <= 0.1)[8:].sum() / max(1, (benjamini_hochberg(row) <= 0.1).sum()) for row in mixed]
     assert np.mean(false) <= 0.1
+
+
+def test_a_ratio_of_losses_is_1_where_there_is_no_difference_and_covers_where_there_is_one() -> None:
+    covered = false = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        blocks = np.repeat(np.arange(30), 20)
+        shared = 2 + np.repeat(rng.normal(0, 0.5, 30), 20)
+        one, other = (np.abs(shared + rng.normal(size=600)) for _ in range(2))
+        equal = paired_ratio(one, other, blocks, rng=rng, draws=400)
+        false += equal.p < 0.05
+        worse = paired_ratio(1.1 * one, other, blocks, rng=rng, draws=400)
+        covered += worse.low <= 1.1 <= worse.high
+        assert worse.low < worse.ratio < worse.high
+    assert false <= 0.09 * 300
+    assert covered >= 0.9 * 300
+    alone = paired_ratio(one, other, np.zeros(600), rng=rng)
+    assert (alone.low, alone.high, alone.p) == (-math.inf, math.inf, 1.0)
+    with pytest.raises(ValueError, match="more than 0"):
+        paired_ratio(one, np.zeros(600), blocks, rng=rng)

@@ -13,7 +13,9 @@ import mainspring as ms
 from delivery import NOW, build, system
 from mainspring.clock import DAY, HOUR
 from mainspring.errors import TrainingError
-from mainspring.evaluation.gate import Candidate, judge
+from mainspring.evaluation.evaluate import Held, evaluate
+from mainspring.evaluation.gate import judge
+from mainspring.evaluation.measuring import Answers
 from mainspring.loop.retrain import Retrainer
 from mainspring.model_registry import Version
 from mainspring.model_registry.deployment import Decision
@@ -142,7 +144,7 @@ def test_going_on_adds_to_the_champion_what_is_new(retrainer: Retrainer) -> None
     promote(retrainer, old)
     version, decision = again(retrainer, "incremental", NOW)
     assert (version.manifest["start"], decision.version) == (old.id, version.id)
-    assert decision.reason.startswith("incremental (incremental MAE")
+    assert decision.reason.startswith("incremental (incremental mae")
     trees = [int(retrainer.registry.artifact(one, "model.txt").count(b"Tree=")) for one in (old, version)]
     assert trees == [60, 66]
     whole = split(retrainer.system, retrainer.dataset(NOW)).train
@@ -169,7 +171,7 @@ def test_what_cannot_be_gone_on_from_is_fitted_anew(retrainer: Retrainer) -> Non
     version, decision = again(retrainer, "incremental", NOW, offset="km")
     assert version.manifest["start"] == ""
     assert "cannot be compared" not in decision.reason
-    assert decision.reason.startswith("full (full MAE")
+    assert decision.reason.startswith("full (full mae")
 
 
 def test_a_version_says_what_it_was_made_of(retrainer: Retrainer) -> None:
@@ -178,7 +180,7 @@ def test_a_version_says_what_it_was_made_of(retrainer: Retrainer) -> None:
     assert manifest["features"] == system.feature_hashes
     assert manifest["code"] == "test"
     assert retrainer.registry.version(manifest["dataset"]).manifest["rows"] > 3_000
-    assert set(version.artifacts) == {"model.txt", "model.json", "baselines.json", "system.json"}
+    assert set(version.artifacts) == {"model.txt", "model.json", "baselines.json", "system.json", "evaluation.json", "card.md"}
 
 
 def gate(worse_by: float, champion: bool = True) -> bool:
@@ -186,9 +188,9 @@ def gate(worse_by: float, champion: bool = True) -> bool:
     truth = rng.normal(100, 20, 6_000)
     as_of = np.sort(rng.integers(0, 14 * DAY, 6_000))
     noise = rng.normal(0, 10, 6_000)
-    held = truth + noise if champion else None
-    result = judge(truth, as_of, Candidate(truth + noise * (1 + worse_by)), held, {"flat": np.full(6_000, 100.0)}, margin=0.02)
-    return result.passed
+    rivals = {"flat": np.full(6_000, 100.0)} | ({"champion": truth + noise} if champion else {})
+    evaluation = evaluate("regression", Held(truth, as_of), Answers(truth + noise * (1 + worse_by)), rivals)
+    return judge(evaluation, margin=0.02).passed
 
 
 @pytest.mark.parametrize(("worse_by", "passed"), [(-0.1, True), (0.0, True), (0.015, True), (0.03, False), (0.5, False), (2.0, False)])
@@ -224,7 +226,7 @@ def test_an_interval_by_quantiles_goes_through_gate_registry_and_loading(space: 
 
 def test_a_system_of_two_classes_may_have_sets(dataset: Dataset) -> None:
     model = ms.LightGBM(objective="binary", trees=30, leaves=8, holdout="7d", sets=0.9, calibration="isotonic")
-    declared = dataclasses.replace(system, model=model)
+    declared = dataclasses.replace(system, model=model, requirements=ms.Requirements())
     assert System.from_json(declared.to_json()).hash == declared.hash
     late = dataclasses.replace(dataset, label=(dataset.label > 60).astype(float))
     trained = fit(declared, late, threads=1)

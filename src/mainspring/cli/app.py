@@ -12,6 +12,7 @@ import click
 
 from mainspring import __version__
 from mainspring.cli.compressing import compress
+from mainspring.cli.evaluating import evaluate
 from mainspring.cli.explaining import counterfactual, explain
 from mainspring.cli.features import features
 from mainspring.cli.ingesting import ingest, quarantine
@@ -188,6 +189,7 @@ def verify(system: str, workspace: Path | None, as_json: bool) -> None:
 
 
 main.add_command(train)
+main.add_command(evaluate)
 main.add_command(models)
 models.add_command(compress)
 models.add_command(explain)

@@ -32,6 +32,7 @@ def models() -> None:
       mainspring models list eta
       mainspring models show eta champion
       mainspring models diff eta 1 champion
+      mainspring models card eta --html card.html
       mainspring models alias eta last-good 1
       mainspring models history eta
       mainspring models verify eta
@@ -95,6 +96,37 @@ def diff(system: str, first: str, second: str, workspace: Path | None, as_json: 
     with _opened(system, workspace) as registry:
         found = registry.difference(registry.resolve(system, first), registry.resolve(system, second))
     click.echo(json.dumps(asdict(found)) if as_json else "\n".join(_told(found)))
+
+
+@models.command()
+@click.argument("system")
+@click.argument("which", required=False)
+@click.option("--html", "page", type=click.Path(path_type=Path), default=None, help="Write a page with plots to this file.")
+@click.option("--markdown", "text", type=click.Path(path_type=Path), default=None, help="Write Markdown to this file.")
+@workspace_option
+def card(system: str, which: str | None, page: Path | None, text: Path | None, workspace: Path | None) -> None:
+    """Write the card of a version (the champion, if none is named) from the records; as Markdown to the terminal where no file is named.
+
+    \b
+    Example:
+      mainspring models card eta
+      mainspring models card eta 3 --html card.html
+    """
+    from mainspring.cli.systems import newest_workspace
+    from mainspring.design.card import card_of
+    from mainspring.design.card_html import html
+    from mainspring.evaluation.card import markdown
+    from mainspring.storage.workspace import Workspace
+
+    folder = workspace or newest_workspace(system)
+    with _opened(system, folder) as registry:
+        found = card_of(registry, Workspace(folder), registry.resolve(system, which or "champion"))
+    if page is None and text is None:
+        click.echo(markdown(found), nl=False)
+    for file, write in ((page, html), (text, markdown)):
+        if file is not None:
+            file.write_text(write(found))
+            click.echo(f"Wrote {file}. Next: mainspring evaluate {system} {found.version}")
 
 
 @models.command()

@@ -20,12 +20,13 @@ from mainspring.design.report import Group, Moment, Report, Series
 from mainspring.design.verify import Verdict, judge
 from mainspring.errors import StorageError
 from mainspring.evaluation.baselines import Rows, Truth, predict_baselines
+from mainspring.evaluation.measuring import Answers, Sampling, measure_quality
 from mainspring.feature_store.offline import AS_OF, OfflineStore
 from mainspring.feature_store.skew import Skew, skew
 from mainspring.ingestion.quarantine import Quarantine
 from mainspring.loop.observe import Observer, Watch
 from mainspring.loop.run import HTTP_LATENCIES
-from mainspring.metrics.intervals import quantile_interval, ratio_interval, wilson
+from mainspring.metrics.intervals import quantile_interval, wilson
 from mainspring.model_registry.deployment import Decision
 from mainspring.model_registry.registry import Registry, open_registry
 from mainspring.monitoring.labels import match
@@ -275,20 +276,20 @@ def _verdicts(evidence: _Evidence) -> list[Verdict]:
 
 
 def _quality(evidence: _Evidence, number: int) -> Verdict:
-    quality = evidence.system.requirements.quality[number]
-    n = len(evidence.labelled)
-    own = {"mae": evidence.errors, "coverage": _inside(evidence)}.get(quality.metric)
-    if own is None or not n:
+    quality, n = evidence.system.requirements.quality[number], len(evidence.labelled)
+    if not n:
         return _judged(evidence, quality.subject, None, quality.low, quality.high, "", None, 0, "no labelled answers")
-    other = np.ones(n) if quality.of is None else np.abs(evidence.baselines[quality.of] - evidence.truth)
-    interval = ratio_interval(own, other, evidence.days, rng=np.random.default_rng(0))
+    answers, sampling = Answers(*(_numbers(evidence, name) for name in ("score", "low", "high"))), Sampling.of(n, evidence.days)
     basis = "labelled answers of the replay, intervals by day"
-    return _judged(evidence, quality.subject, float(own.sum() / other.sum()), quality.low, quality.high, "", interval, n, basis)
+    try:
+        found = measure_quality(quality, answers, evidence.baselines, evidence.truth, sampling)
+    except ValueError as error:
+        return _judged(evidence, quality.subject, None, quality.low, quality.high, "", None, 0, f"cannot be measured: {error}")
+    return _judged(evidence, quality.subject, found.value, quality.low, quality.high, "", found.interval, n, basis)
 
 
-def _inside(evidence: _Evidence) -> Floats:
-    low, high = (np.asarray(evidence.labelled.column(name).to_numpy(), dtype=np.float64) for name in ("low", "high"))
-    return np.asarray((low <= evidence.truth) & (evidence.truth <= high), dtype=np.float64)
+def _numbers(evidence: _Evidence, name: str) -> Floats:
+    return np.asarray(evidence.labelled.column(name).to_numpy(), dtype=np.float64)
 
 
 def _judged(

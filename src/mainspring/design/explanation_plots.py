@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from mainspring.design.plots import LIVE, OTHERS, axes_of, svg
+from mainspring.design.plots import LIVE, OTHERS, new_axes, to_svg
 from mainspring.evaluation.explain.dependence import Dependence
 from mainspring.evaluation.explain.importance import Importance
 
@@ -17,19 +17,19 @@ _PALE = "#9fb8ad"
 
 def bars(found: Sequence[Importance], label: str) -> str:
     """A bar for each feature with its interval, the largest on top."""
-    figure, axes = axes_of(9.6, 0.8 + 0.24 * len(found))
+    figure, axes = new_axes(9.6, 0.8 + 0.24 * len(found))
     places, values = range(len(found)), np.array([one.value for one in found])
     ends = np.abs(np.array([[one.value - one.low, one.high - one.value] for one in found]).T)
     axes.barh(places, values, xerr=np.where(np.isfinite(ends), ends, 0), color=_PALE, ecolor=LIVE, capsize=2)
     axes.set_yticks(places, [one.name for one in found], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel(label)
-    return svg(figure)
+    return to_svg(figure)
 
 
 def partial(one: Dependence, unit: str) -> str:
     """The mean answer at each value with its interval, over the answers of some rows."""
-    figure, axes = axes_of(9.6, 3.0)
+    figure, axes = new_axes(9.6, 3.0)
     ordered = [place for place, value in enumerate(one.values) if value is not None and not one.categories]
     x = [one.values[place] for place in ordered]
     for curve in one.curves[:: max(1, len(one.curves) // CURVES)] if ordered else ():
@@ -37,17 +37,17 @@ def partial(one: Dependence, unit: str) -> str:
     _draw(axes, one)
     axes.set_ylabel(unit)
     axes.set_xlabel(one.feature)
-    return svg(figure)
+    return to_svg(figure)
 
 
 def accumulated(one: Dependence, unit: str) -> str:
     """What the feature alone adds at each value, with its interval."""
-    figure, axes = axes_of(9.6, 2.6)
+    figure, axes = new_axes(9.6, 2.6)
     axes.axhline(0, color=OTHERS[1], linewidth=0.8)
     _draw(axes, one)
     axes.set_ylabel(f"effect, {unit}")
     axes.set_xlabel(one.feature)
-    return svg(figure)
+    return to_svg(figure)
 
 
 def _draw(axes: Axes, one: Dependence) -> None:

@@ -34,7 +34,10 @@ class Truth:
 
 
 def predict_baselines(system: System, fitted: Mapping[str, LinearLine | GroupMedians], rows: Rows, truth: Truth) -> dict[str, Floats]:
-    """The answer of every declared baseline to ``rows``; a `RecentRatio` sees of ``truth`` only what was known in time."""
+    """The answer of every declared baseline to ``rows``; a `RecentRatio` sees of ``truth`` only what was known in time.
+
+    Where two classes are told apart an answer is a probability: what lies beyond 0 or 1 is cut.
+    """
     answers: dict[str, Floats] = {}
     for baseline in system.baselines:
         if isinstance(baseline, LinearRule):
@@ -45,7 +48,7 @@ def predict_baselines(system: System, fitted: Mapping[str, LinearLine | GroupMed
             answers[baseline.name] = _medians(baseline, fitted).predict([rows.columns[name] for name in baseline.by])
         else:
             answers[baseline.name] = _recent(baseline, fitted, rows, truth)
-    return answers
+    return {name: np.clip(score, 0.0, 1.0) for name, score in answers.items()} if system.model.task == "binary" else answers
 
 
 def _recent(baseline: RecentRatio, fitted: Mapping[str, LinearLine | GroupMedians], rows: Rows, truth: Truth) -> Floats:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mainspring.metrics.classification import Steps, as_truth, confusion, steps
+from mainspring.spec import Costs
 
 Floats = npt.NDArray[np.float64]
 Truth = npt.NDArray[Any]
@@ -27,25 +28,6 @@ class ThresholdCurve:
     precision: Floats
     recall: Floats
     false_alarm_rate: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """What one row of each outcome costs, in one unit; a gain is below 0."""
-
-    tp: float
-    fp: float
-    fn: float
-    tn: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not self.tp < self.fn or not self.tn < self.fp:
-            raise ValueError(f"{self}: an alert must be cheaper than none on a true row, and dearer on a false one")
-
-    @property
-    def threshold(self) -> float:
-        """The probability from which an alert is worth it, were the scores calibrated. Source: Elkan, IJCAI 2001."""
-        return (self.fp - self.tn) / (self.fp - self.tn + self.fn - self.tp)
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,12 @@ def slice_metrics(
     return tuple(measured)
 
 
+def slices_of(columns: Mapping[str, Array]) -> dict[str, Bools]:
+    """The slices that each column is parted into, by name: the single conditions that `find_slices` looks at."""
+    parted = {name: _conditions(name, column) for name, column in columns.items()}
+    return {str(one): codes == code for conditions, codes in parted.values() for code, one in enumerate(conditions)}
+
+
 def rows_of(conditions: Sequence[Condition], columns: Mapping[str, Array]) -> Bools:
     """Which rows meet all conditions; shape ``(n,)``."""
     met: Bools = np.logical_and.reduce([_meets(one, columns[one.column]) for one in conditions])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -232,7 +233,7 @@ class Eraser:
                     continue
                 kept = [] if model.id in pruned else [name for name in model.artifacts if name != "system.json"]
                 artifacts = [registry.artifact(model, name) for name in kept]
-                holds = isinstance(key.value, str) and any(f'"{key.text}"'.encode() in artifact for artifact in artifacts)
+                holds = isinstance(key.value, str) and any(holds_value(artifact, key.text) for artifact in artifacts)
                 found.append({"model": model.id, "dataset": dataset.id, "dataset_hash": dataset.manifest["hash"], "holds_value": holds})
             return tuple(found)
         finally:
@@ -260,3 +261,8 @@ def _holds(file: Path, data: bytes) -> bool:
 def _reaches(manifest: Mapping[str, Any], span: tuple[int, int]) -> bool:
     start = manifest["from"]
     return bool(manifest["until"] > span[0] and (start is None or start <= span[1]))
+
+
+def holds_value(artifact: bytes, value: str) -> bool:
+    """Whether a model's file holds a value as text of JSON, or in the name of a slice."""
+    return re.search(b'("| = )' + re.escape(value.encode()) + b'("| and | \\|)', artifact) is not None

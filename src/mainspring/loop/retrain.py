@@ -7,18 +7,21 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from mainspring.errors import RegistryError, TrainingError
-from mainspring.evaluation.baselines import Rows, Truth, predict_baselines
-from mainspring.evaluation.gate import Candidate, GateResult, judge
+from mainspring.evaluation.baselines import Rows, Truth
+from mainspring.evaluation.card import Card, markdown
+from mainspring.evaluation.evaluate import CHAMPION
+from mainspring.evaluation.gate import GateResult, judge
+from mainspring.evaluation.of_model import Candidate, evaluate_model
+from mainspring.loop.evaluate import model_of
 from mainspring.model_registry import ModelManifest, Registry, Version
-from mainspring.serving.versions import load
+from mainspring.models.tabular import TabularModel
 from mainspring.spec import System
 from mainspring.training.dataset import Dataset, DatasetBuilder, Progress
 from mainspring.training.reproduce import begin, complete
 from mainspring.training.tracking.tracker import Tracker
-from mainspring.training.train import Start, Trained, fit, register
+from mainspring.training.train import Start, Trained, fit, held_out, latency, register
 
 
 @dataclass(slots=True)
@@ -52,7 +55,7 @@ class Retrainer:
         hindrance = ""
         try:
             made["incremental"] = self._train(dataset, at, None, note, self._start())
-        except TrainingError as error:
+        except (TrainingError, RegistryError) as error:
             hindrance = str(error)
         if declared == "both" or not made:
             made["full"] = self._train(dataset, at, None, note, None)
@@ -62,15 +65,14 @@ class Retrainer:
         """The champion to go on from.
 
         Raises:
-            TrainingError: there is none, or it does not load.
+            TrainingError: there is none.
+            RegistryError: it does not load.
         """
         champion = self.registry.deployment(self.system.name).champion
         if champion is None:
             raise TrainingError("There is no champion to go on from.")
-        loaded, manifest = load(self.system, self.registry, champion), ModelManifest.of(self.registry.version(champion))
-        if loaded.model is None:
-            raise TrainingError(f"The champion {champion} does not load: {loaded.problem}")
-        return Start(champion, loaded.model, int(self.registry.version(manifest.dataset).manifest["until"]))
+        data = self.registry.version(ModelManifest.of(self.registry.version(champion)).dataset)
+        return Start(champion, model_of(self.system, self.registry, champion), int(data.manifest["until"]))
 
     def _better(self, made: Mapping[str, tuple[Version, GateResult]], hindrance: str, at: int) -> tuple[Version, GateResult]:
         """The one of less loss on the held-out rows; the comparison is recorded."""
@@ -98,7 +100,17 @@ class Retrainer:
         ):
             trained = fit(self.system, dataset, threads=self.threads, shuffle_labels=shuffle_labels, start=start)
             result = self._gate(trained)
-            version = register(self.system, self.registry, trained, at=at, metrics=result.metrics, code=self.code, note=note)
+            version = register(
+                self.system,
+                self.registry,
+                trained,
+                at=at,
+                metrics=result.metrics,
+                code=self.code,
+                note=note,
+                card=lambda manifest: markdown(self._card(manifest, trained, result, "" if run is None else run.id)),
+                evaluation=result.evaluation.to_json(),
+            )
             if run is not None:
                 complete(run, version, result.metrics)
         action = "gate_passed" if result.passed else "gate_refused"
@@ -107,20 +119,25 @@ class Retrainer:
 
     def _gate(self, trained: Trained) -> GateResult:
         holdout, dataset = trained.holdout, trained.dataset
-        score, low, high = trained.model.predict_bounds(holdout.columns)
-        truth = Truth(dataset.columns, dataset.label, dataset.label_known_at)
-        baselines = predict_baselines(self.system, trained.baselines, Rows(holdout.columns, holdout.as_of), truth)
-        margin = self.system.rollout.margin if self.system.rollout is not None else 0.0
-        champion = self._champion_scores(holdout)
-        return judge(
-            holdout.label, holdout.as_of, Candidate(score, low, high), champion, baselines, margin=margin, task=self.system.model.task
+        evaluation = evaluate_model(
+            self.system,
+            Candidate(trained.model, trained.baselines),
+            Rows(holdout.columns, holdout.as_of),
+            holdout.label,
+            Truth(dataset.columns, dataset.label, dataset.label_known_at),
+            others=self._champion(),
+            split=held_out(self.system),
+            latency=latency(trained.model, holdout),
+        )
+        return judge(evaluation, margin=self.system.rollout.margin if self.system.rollout is not None else 0.0)
+
+    def _card(self, manifest: ModelManifest, trained: Trained, result: GateResult, run: str) -> Card:
+        """What is known of a version as it is registered."""
+        dataset = {**trained.dataset.manifest, "hash": trained.dataset.hash}
+        return Card(
+            system=self.system, version="", registered=None, manifest=manifest, dataset=dataset, evaluation=result.evaluation, run=run
         )
 
-    def _champion_scores(self, holdout: Dataset) -> npt.NDArray[np.float64] | None:
+    def _champion(self) -> dict[str, TabularModel]:
         champion = self.registry.deployment(self.system.name).champion
-        if champion is None:
-            return None
-        loaded = load(self.system, self.registry, champion)
-        if loaded.model is None:
-            raise RegistryError(f"The champion {champion} cannot be compared with: {loaded.problem}")
-        return loaded.model.predict(holdout.columns)
+        return {} if champion is None else {CHAMPION: model_of(self.system, self.registry, champion)}

@@ -23,7 +23,7 @@ from mainspring.metrics.drift import Reference, fit_reference, histogram, js_dis
 from mainspring.metrics.intervals import binomial_below, clopper_pearson, quantile_interval, ratio_interval, wilson
 from mainspring.metrics.multiclass import class_counts, macro_f1, multiclass_accuracy, multiclass_log_loss
 from mainspring.metrics.multiple import benjamini_hochberg, holm
-from mainspring.metrics.paired import Comparison, mcnemar, paired_auc, paired_bootstrap, wilcoxon
+from mainspring.metrics.paired import Comparison, Ratio, mcnemar, paired_auc, paired_bootstrap, paired_ratio, wilcoxon
 from mainspring.metrics.ranking import average_precision_at, hit_rate, ndcg, precision_at, recall_at, reciprocal_rank
 from mainspring.metrics.regression import bias, coverage, mae, pinball, rmse
 from mainspring.metrics.resampling import bootstrap, bootstrap_interval
@@ -37,6 +37,7 @@ __all__ = [
     "Metric",
     "Moments",
     "PageHinkley",
+    "Ratio",
     "Reference",
     "Steps",
     "accuracy",
@@ -77,6 +78,7 @@ __all__ = [
     "page_hinkley",
     "paired_auc",
     "paired_bootstrap",
+    "paired_ratio",
     "pinball",
     "precision",
     "precision_at",

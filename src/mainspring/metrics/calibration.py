@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from mainspring.metrics.classification import Truth, as_truth
+from mainspring.metrics.classification import Steps, Truth, as_truth, steps
 from mainspring.metrics.intervals import clopper_pearson
 
 Floats = NDArray[np.float64]
@@ -48,8 +48,7 @@ def reliability(score: Floats, truth: Truth, *, bins: int = 10, level: float = 0
         ValueError: the shapes differ, there are no rows, a score is not between 0 and 1, or a truth is neither 0 nor 1 (here and
             in every function of this module).
     """
-    known = _checked(score, truth)
-    rows, scores, hits = _binned(score, known, bins)
+    rows, scores, hits = _binned(steps(score, _checked(score, truth)), bins)
     return tuple(Bin(int(n), s / n, h / n, *clopper_pearson(int(h), int(n), level)) for n, s, h in zip(rows, scores, hits, strict=True))
 
 
@@ -59,8 +58,13 @@ def calibration_error(score: Floats, truth: Truth, *, bins: int = 10) -> float:
     It is biased upwards: a calibrated model of ``n`` rows shows about ``0.8 * sqrt(bins * p * (1 - p) / n)``, not 0.
     Source: Naeini, Cooper, Hauskrecht, AAAI 2015; equal mass: Nixon et al., CVPR workshops 2019.
     """
-    _, scores, hits = _binned(score, _checked(score, truth), bins)
-    return float(np.abs(scores - hits).sum() / len(score))
+    return binned_error(steps(score, _checked(score, truth)), bins=bins)
+
+
+def binned_error(cut: Steps, *, bins: int = 10) -> float:
+    """Expected calibration error; see `calibration_error`."""
+    _, scores, hits = _binned(cut, bins)
+    return float(np.abs(scores - hits).sum() / cut.rows)
 
 
 def calibration_line(score: Floats, truth: Truth) -> Calibration:
@@ -97,16 +101,15 @@ def spiegelhalter(score: Floats, truth: Truth) -> tuple[float, float]:
     return z, 2 * NormalDist().cdf(-abs(z))
 
 
-def _binned(score: Floats, truth: NDArray[np.bool_], bins: int) -> tuple[Floats, Floats, Floats]:
-    """Rows, sum of scores and number of true rows of each bin that holds any."""
+def _binned(cut: Steps, bins: int) -> tuple[Floats, Floats, Floats]:
+    """Rows, sum of scores and number of true rows of each bin that holds any, by rising score."""
     if bins < 1:
         raise ValueError(f"{bins} bins are none: give 1 or more")
-    distinct, codes, counts = np.unique(score, return_inverse=True, return_counts=True)
+    counts, hits = (np.diff(values, prepend=0.0)[::-1] for values in (cut.alerts, cut.hits))
     middle = np.cumsum(counts) - counts / 2
-    place = np.minimum((middle * bins / len(score)).astype(np.int64), bins - 1)
-    hits = np.bincount(codes, truth, len(distinct))
-    sums = np.array([np.bincount(place, values, bins) for values in (counts, distinct * counts, hits)], dtype=np.float64)
-    rows, scores, found = sums[:, sums[0] > 0]
+    starts = np.unique(np.searchsorted(middle, np.arange(bins) * cut.rows / bins))
+    starts = starts[starts < len(middle)]
+    rows, scores, found = (np.add.reduceat(values, starts) for values in (counts, cut.threshold[::-1] * counts, hits))
     return rows, scores, found
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mainspring.measures import MEASURES, Direction, Kind
 from mainspring.metrics import calibration, classification, multiclass, ranking, regression
 
-Direction = Literal["higher", "lower", "zero", "level"]
-Kind = Literal["regression", "interval", "quantile", "binary", "multiclass", "ranking"]
+Values = NDArray[np.float64]
 
 _NEEDS: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
     {
@@ -29,11 +29,10 @@ _NEEDS: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A measure: ``function(*arrays, **options)`` with the arrays that `needs` names gives one float.
+    """A measure: ``function(*arrays, **options)`` with the arrays that `needs` names gives one float; the rest as in `Measure`.
 
-    ``better`` is the direction: higher, lower, closest to zero, or closest to the declared level. ``options`` are the keywords
-    that it takes. With ``probability`` the scores must be probabilities; otherwise only their order, or their value, counts.
-    ``by_query`` gives the values of a ranking measure whose mean it is: its queries are what an interval draws.
+    What makes its interval cheap, where there is such: ``by_row`` gives the values of each row whose mean it is, ``by_query`` those of
+    each query (which an interval then draws), ``by_steps`` the same float from the `Steps` of its scores.
     """
 
     name: str
@@ -42,7 +41,9 @@ class Metric:
     kind: Kind
     options: tuple[str, ...] = ()
     probability: bool = False
-    by_query: Callable[..., NDArray[np.float64]] | None = None
+    by_query: Callable[..., Values] | None = None
+    by_row: Callable[..., Values] | None = None
+    by_steps: Callable[..., float] | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -58,35 +59,48 @@ class Metric:
         return abs(new - level) < abs(old - level)
 
 
-def _ranked(name: str, by_query: Callable[..., NDArray[np.float64]], *options: str) -> Metric:
+def _metric(name: str, function: Callable[..., float], **ways: Any) -> Metric:
+    known = MEASURES[name]
+    return Metric(name, function, known.better, known.kind, known.options, known.probability, **ways)
+
+
+def _mean(name: str, by_row: Callable[..., Values], function: Callable[..., float]) -> Metric:
+    return _metric(name, function, by_row=by_row)
+
+
+def _ranked(name: str, by_query: Callable[..., Values]) -> Metric:
     def mean(*arrays: NDArray[Any], **chosen: Any) -> float:
         values = by_query(*arrays, **chosen)
         return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
 
-    return Metric(name, mean, "higher", "ranking", ("k", *options), by_query=by_query)
+    return _metric(name, mean, by_query=by_query)
 
 
-_CUT = ("threshold", "alert_rate")
 _ALL = (
-    Metric("mae", regression.mae, "lower", "regression"),
-    Metric("rmse", regression.rmse, "lower", "regression"),
-    Metric("bias", regression.bias, "zero", "regression"),
-    Metric("pinball", regression.pinball, "lower", "quantile", ("quantile",)),
-    Metric("coverage", regression.coverage, "level", "interval"),
-    Metric("log_loss", classification.log_loss, "lower", "binary", probability=True),
-    Metric("brier", classification.brier, "lower", "binary", probability=True),
-    Metric("calibration_error", calibration.calibration_error, "lower", "binary", ("bins",), probability=True),
-    Metric("roc_auc", classification.roc_auc, "higher", "binary"),
-    Metric("average_precision", classification.average_precision, "higher", "binary"),
-    Metric("precision", classification.precision, "higher", "binary", _CUT),
-    Metric("recall", classification.recall, "higher", "binary", _CUT),
-    Metric("f1", classification.f1, "higher", "binary", _CUT),
-    Metric("mcc", classification.mcc, "higher", "binary", _CUT),
-    Metric("accuracy", classification.accuracy, "higher", "binary", ("threshold",)),
-    Metric("multiclass_log_loss", multiclass.multiclass_log_loss, "lower", "multiclass", probability=True),
-    Metric("multiclass_accuracy", multiclass.multiclass_accuracy, "higher", "multiclass"),
-    Metric("macro_f1", multiclass.macro_f1, "higher", "multiclass"),
-    _ranked("ndcg", ranking.ndcg, "gains", "empty"),
+    _mean("mae", regression.absolute_errors, regression.mae),
+    _metric("rmse", regression.rmse),
+    _mean("bias", regression.errors, regression.bias),
+    _mean("pinball", regression.pinball_losses, regression.pinball),
+    _mean("coverage", regression.covered, regression.coverage),
+    _mean("log_loss", classification.log_losses, classification.log_loss),
+    _mean("brier", classification.squared_errors, classification.brier),
+    _metric("calibration_error", calibration.calibration_error, by_steps=calibration.binned_error),
+    _metric("roc_auc", classification.roc_auc, by_steps=classification.area),
+    _metric("average_precision", classification.average_precision, by_steps=classification.mean_precision),
+    *(
+        _metric(name, function, by_steps=classification.at_cut(name))
+        for name, function in (
+            ("precision", classification.precision),
+            ("recall", classification.recall),
+            ("f1", classification.f1),
+            ("mcc", classification.mcc),
+        )
+    ),
+    _mean("accuracy", classification.right, classification.accuracy),
+    _mean("multiclass_log_loss", multiclass.log_losses, multiclass.multiclass_log_loss),
+    _mean("multiclass_accuracy", multiclass.right, multiclass.multiclass_accuracy),
+    _metric("macro_f1", multiclass.macro_f1),
+    _ranked("ndcg", ranking.ndcg),
     _ranked("map", ranking.average_precision_at),
     _ranked("mrr", ranking.reciprocal_rank),
     _ranked("recall_at", ranking.recall_at),

@@ -7,6 +7,7 @@ what their mean over every order of them is, so that no measure depends on the o
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +97,21 @@ def steps(score: Floats, truth: Truth) -> Steps:
     return Steps(ranked[last], last + 1.0, np.cumsum(truth[order])[last].astype(np.float64))
 
 
+def resampled_steps(score: Floats, truth: Truth, blocks: NDArray[Any] | None, *, rng: np.random.Generator, draws: int) -> Iterator[Steps]:
+    """`steps` of ``draws`` samples, drawn row by row or, where ``blocks`` labels the rows, block by block: sorted once for all of them."""
+    known = _checked(score, truth)
+    order = np.argsort(score)[::-1]
+    ranked, hit = score[order], known[order]
+    last = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
+    units = order if blocks is None else np.unique(blocks, return_inverse=True)[1][order]
+    count = int(units.max()) + 1
+    for _ in range(draws):
+        weight = np.bincount(rng.integers(count, size=count), minlength=count)[units]
+        alerts, hits = np.cumsum(weight)[last], np.cumsum(weight * hit)[last]
+        drawn = np.diff(alerts, prepend=0) > 0
+        yield Steps(ranked[last[drawn]], alerts[drawn].astype(np.float64), hits[drawn].astype(np.float64))
+
+
 def confusion(score: Floats, truth: Truth, *, threshold: float | None = None, alert_rate: float | None = None) -> Confusion:
     """The four counts when rows of ``score >= threshold`` are alerts, or when the highest ``alert_rate`` of all rows are.
 
@@ -106,17 +122,11 @@ def confusion(score: Floats, truth: Truth, *, threshold: float | None = None, al
     """
     if (threshold is None) == (alert_rate is None):
         raise ValueError("give either a threshold or an alert rate")
-    if threshold is not None:
-        truth = _checked(score, truth)
-        alert = score >= threshold
-        alerts, hits, positives = float(alert.sum()), float(truth[alert].sum()), float(truth.sum())
-    else:
-        assert alert_rate is not None
-        if not 0 <= alert_rate <= 1:
-            raise ValueError(f"alert rate {alert_rate} is not a share between 0 and 1")
-        cut = steps(score, truth)
-        alerts, positives = alert_rate * cut.rows, cut.positives
-        hits = float(np.interp(alerts, np.append(0.0, cut.alerts), np.append(0.0, cut.hits)))
+    if alert_rate is not None:
+        return _of_highest(steps(score, truth), alert_rate)
+    assert threshold is not None
+    known, alert = _checked(score, truth), score >= threshold
+    alerts, hits, positives = float(alert.sum()), float(known[alert].sum()), float(known.sum())
     return Confusion(hits, alerts - hits, positives - hits, len(score) - alerts - positives + hits)
 
 
@@ -140,40 +150,76 @@ def mcc(score: Floats, truth: Truth, *, threshold: float | None = None, alert_ra
     return confusion(score, truth, threshold=threshold, alert_rate=alert_rate).mcc
 
 
+def right(score: Floats, truth: Truth, *, threshold: float = 0.5) -> Floats:
+    """1 for each row where ``score >= threshold`` is the truth, else 0."""
+    hit: NDArray[np.bool_] = (score >= threshold) == _checked(score, truth)
+    return hit.astype(np.float64)
+
+
 def accuracy(score: Floats, truth: Truth, *, threshold: float = 0.5) -> float:
-    """Share of rows where ``score >= threshold`` is the truth."""
-    return confusion(score, truth, threshold=threshold).accuracy
+    """Share of rows that are `right`."""
+    return float(right(score, truth, threshold=threshold).mean())
 
 
 def roc_auc(score: Floats, truth: Truth) -> float:
     """Chance that a true row scores above a false one, ties counting half; NaN where all rows are of one class."""
-    cut = steps(score, truth)
-    false = np.append(0.0, cut.alerts - cut.hits)
-    true = np.append(0.0, cut.hits)
-    area = float((np.diff(false) * (true[1:] + true[:-1])).sum()) / 2
-    return _share(area, cut.positives * (cut.rows - cut.positives))
+    return area(steps(score, truth))
 
 
 def average_precision(score: Floats, truth: Truth) -> float:
     """Mean over true rows of the precision at their score, the area under the stepwise precision-recall curve; NaN without any."""
-    cut = steps(score, truth)
+    return mean_precision(steps(score, truth))
+
+
+def area(cut: Steps) -> float:
+    """ROC AUC; see `roc_auc`."""
+    false = np.append(0.0, cut.alerts - cut.hits)
+    true = np.append(0.0, cut.hits)
+    whole = float((np.diff(false) * (true[1:] + true[:-1])).sum()) / 2
+    return _share(whole, cut.positives * (cut.rows - cut.positives))
+
+
+def mean_precision(cut: Steps) -> float:
+    """Average precision; see `average_precision`."""
     return _share(float((np.diff(cut.hits, prepend=0.0) * cut.hits / cut.alerts).sum()), cut.positives)
 
 
-def log_loss(score: Floats, truth: Truth) -> float:
-    """Mean of ``-ln`` of the probability given to what came true, in nats; clipped 2.2e-16 from 0 and 1.
+def at_cut(name: str) -> Callable[..., float]:
+    """The measure of `Confusion` with this name, of `Steps` and a ``threshold`` or an ``alert_rate``; see `confusion`."""
+
+    def measure(cut: Steps, *, threshold: float | None = None, alert_rate: float | None = None) -> float:
+        if (threshold is None) == (alert_rate is None):
+            raise ValueError("give either a threshold or an alert rate")
+        counts = _from(cut, threshold) if threshold is not None else _of_highest(cut, alert_rate or 0.0)
+        return float(getattr(counts, name))
+
+    return measure
+
+
+def log_losses(score: Floats, truth: Truth) -> Floats:
+    """``-ln`` of the probability that each row gives to what came true, in nats; clipped 2.2e-16 from 0 and 1.
 
     Raises:
-        ValueError: a score is not a probability (here and in `brier`).
+        ValueError: a score is not a probability (here, in `squared_errors` and in their means).
     """
-    truth = _probable(score, truth)
-    return float(-np.log(np.clip(np.where(truth, score, 1 - score), _CLIP, 1 - _CLIP)).mean())
+    given: Floats = np.where(_probable(score, truth), score, 1 - score)
+    return -np.log(np.clip(given, _CLIP, 1 - _CLIP))
+
+
+def log_loss(score: Floats, truth: Truth) -> float:
+    """Mean of `log_losses`."""
+    return float(log_losses(score, truth).mean())
+
+
+def squared_errors(score: Floats, truth: Truth) -> Floats:
+    """The squared error of each row's probability."""
+    errors: Floats = score - _probable(score, truth)
+    return np.square(errors)
 
 
 def brier(score: Floats, truth: Truth) -> float:
     """Mean squared error of the probability. Source: Brier, Monthly Weather Review 78, 1950."""
-    truth = _probable(score, truth)
-    return float(np.square(score - truth).mean())
+    return float(squared_errors(score, truth).mean())
 
 
 def as_truth(truth: Truth) -> NDArray[np.bool_]:
@@ -186,6 +232,28 @@ def as_truth(truth: Truth) -> NDArray[np.bool_]:
     if truth.dtype != np.bool_ and not (known == truth).all():
         raise ValueError(f"truth holds {truth[known != truth][0]!r}: give only 0 and 1, or false and true")
     return known
+
+
+def _of_highest(cut: Steps, alert_rate: float) -> Confusion:
+    """The counts when the highest ``alert_rate`` of all rows are alerts."""
+    if not 0 <= alert_rate <= 1:
+        raise ValueError(f"alert rate {alert_rate} is not a share between 0 and 1")
+    alerts = alert_rate * cut.rows
+    whole = int(np.searchsorted(cut.alerts, alerts, side="right"))
+    before, hits = (float(cut.alerts[whole - 1]), float(cut.hits[whole - 1])) if whole else (0.0, 0.0)
+    if whole < len(cut.alerts):
+        hits += (alerts - before) * (float(cut.hits[whole]) - hits) / (float(cut.alerts[whole]) - before)
+    return _counts(cut, alerts, hits)
+
+
+def _from(cut: Steps, threshold: float) -> Confusion:
+    """The counts when rows of ``score >= threshold`` are alerts."""
+    last = int(np.searchsorted(-cut.threshold, -threshold, side="right"))
+    return _counts(cut, float(cut.alerts[last - 1]), float(cut.hits[last - 1])) if last else _counts(cut, 0.0, 0.0)
+
+
+def _counts(cut: Steps, alerts: float, hits: float) -> Confusion:
+    return Confusion(hits, alerts - hits, cut.positives - hits, cut.rows - alerts - cut.positives + hits)
 
 
 def _checked(score: Floats, truth: Truth) -> NDArray[np.bool_]:

@@ -26,6 +26,17 @@ def ratio_interval(
     Raises:
         ValueError: the shapes differ, there are no rows, or the denominator does not sum to more than 0.
     """
+    ratios = ratio_draws(numerator, denominator, blocks, rng=rng, draws=draws)
+    if ratios is None:
+        return -math.inf, math.inf
+    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def ratio_draws(
+    numerator: Floats, denominator: Floats, blocks: NDArray[np.generic], *, rng: np.random.Generator, draws: int
+) -> Floats | None:
+    """The ratios that `ratio_interval` takes its ends from, of shape ``(draws,)``; None of fewer than two blocks."""
     if not numerator.shape == denominator.shape == blocks.shape or numerator.ndim != 1 or not numerator.size:
         raise ValueError(
             f"shapes {numerator.shape}, {denominator.shape}, {blocks.shape} are not those of three arrays of one length above 0"
@@ -35,14 +46,13 @@ def ratio_interval(
     labels, codes = np.unique(blocks, return_inverse=True)
     count = len(labels)
     if count < 2:
-        return -math.inf, math.inf
+        return None
     sums = np.stack([np.bincount(codes, numerator, count), np.bincount(codes, denominator, count)], axis=1)
     size = max(1, _CHUNK // count)
     drawn = [sums[rng.integers(count, size=(min(size, draws - done), count))].sum(axis=1) for done in range(0, draws, size)]
     top, bottom = np.concatenate(drawn).T
-    ratios = top[bottom > 0] / bottom[bottom > 0]
-    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    ratios: Floats = top[bottom > 0] / bottom[bottom > 0]
+    return ratios
 
 
 def quantile_interval(values: Floats, q: float, level: float = 0.95) -> tuple[float, float]:

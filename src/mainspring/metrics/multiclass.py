@@ -12,8 +12,8 @@ Floats = NDArray[np.float64]
 _CLIP = float(np.finfo(np.float64).eps)
 
 
-def multiclass_log_loss(probability: Floats, truth: NDArray[Any]) -> float:
-    """Mean of ``-ln`` of the probability given to the true class, in nats; clipped 2.2e-16 from 0 and 1.
+def log_losses(probability: Floats, truth: NDArray[Any]) -> Floats:
+    """``-ln`` of the probability that each row gives to the true class, in nats; clipped 2.2e-16 from 0 and 1.
 
     Raises:
         ValueError: the shapes do not fit, there are no rows, a class is not among the columns, or (here alone) a row does not
@@ -22,14 +22,26 @@ def multiclass_log_loss(probability: Floats, truth: NDArray[Any]) -> float:
     _check(probability, truth)
     if (np.abs(probability.sum(axis=1) - 1) > 1e-6).any() or (probability < 0).any():
         raise ValueError("a row of probabilities does not sum to 1 or holds one below 0: normalise them first")
-    given = probability[np.arange(len(truth)), truth.astype(np.int64)]
-    return float(-np.log(np.clip(given, _CLIP, 1 - _CLIP)).mean())
+    given: Floats = probability[np.arange(len(truth)), truth.astype(np.int64)]
+    losses: Floats = -np.log(np.clip(given, _CLIP, 1 - _CLIP))
+    return losses
+
+
+def right(probability: Floats, truth: NDArray[Any]) -> Floats:
+    """1 for each row whose most probable class (the first of equals) is the true one, else 0."""
+    _check(probability, truth)
+    hit: NDArray[np.bool_] = probability.argmax(axis=1) == truth
+    return hit.astype(np.float64)
+
+
+def multiclass_log_loss(probability: Floats, truth: NDArray[Any]) -> float:
+    """Mean of `log_losses`."""
+    return float(log_losses(probability, truth).mean())
 
 
 def multiclass_accuracy(probability: Floats, truth: NDArray[Any]) -> float:
-    """Share of rows whose most probable class (the first of equals) is the true one."""
-    _check(probability, truth)
-    return float((probability.argmax(axis=1) == truth).mean())
+    """Share of rows that are `right`."""
+    return float(right(probability, truth).mean())
 
 
 def macro_f1(probability: Floats, truth: NDArray[Any]) -> float:

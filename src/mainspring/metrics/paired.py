@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mainspring.metrics.auc import delong
-from mainspring.metrics.intervals import binomial_below
+from mainspring.metrics.intervals import binomial_below, ratio_draws
 from mainspring.metrics.resampling import Statistic, bootstrap
 
 Floats = NDArray[np.float64]
@@ -44,6 +44,16 @@ class Comparison:
         return self.low > -margin if better == "higher" else self.high < margin
 
 
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A ratio of two losses on the same rows, its interval and the p-value of "it is 1"."""
+
+    ratio: float
+    low: float
+    high: float
+    p: float
+
+
 def paired_bootstrap(
     statistic: Statistic, one: Array, other: Array, shared: Sequence[Array], *, rng: np.random.Generator, blocks: Array | None = None,
     draws: int = 1000, level: float = 0.95,
@@ -64,6 +74,21 @@ def paired_bootstrap(
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     beyond = min(int((values <= 0).sum()), int((values >= 0).sum()))
     return Comparison(measured, float(low), float(high), min(1.0, 2 * (beyond + 1) / (len(values) + 1)))
+
+
+def paired_ratio(one: Floats, other: Floats, blocks: Array, *, rng: np.random.Generator, draws: int = 2000, level: float = 0.95) -> Ratio:
+    """``sum(one) / sum(other)`` of the losses of two models on the same rows, whole ``blocks`` drawn, by sums: fast.
+
+    ``p`` is as in `paired_bootstrap`; where the ratio cannot be told (fewer than two blocks) the interval is infinite and ``p`` is 1.
+    Errors as `ratio_interval`.
+    """
+    ratios = ratio_draws(one, other, blocks, rng=rng, draws=draws)
+    measured = float(one.sum() / other.sum())
+    if ratios is None:
+        return Ratio(measured, -math.inf, math.inf, 1.0)
+    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
+    beyond = min(int((ratios <= 1).sum()), int((ratios >= 1).sum()))
+    return Ratio(measured, float(low), float(high), min(1.0, 2 * (beyond + 1) / (len(ratios) + 1)))
 
 
 def paired_auc(one: Floats, other: Floats, truth: Array, level: float = 0.95) -> Comparison:

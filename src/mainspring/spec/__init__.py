@@ -7,7 +7,8 @@ from mainspring.spec.feature import Column, Feature, Function, feature
 from mainspring.spec.label import Baseline, GroupMedian, Label, LinearRule, RecentRatio
 from mainspring.spec.model import LightGBM, Linear, Model, Net, Sklearn, XGBoost
 from mainspring.spec.operation import PREVIOUS, Monitor, Policy, Rollout
-from mainspring.spec.requirements import Quality, Requirements, at_least, at_most, between
+from mainspring.spec.quality import Quality, at_least, at_most, between
+from mainspring.spec.requirements import Costs, Requirements
 from mainspring.spec.source import Source
 from mainspring.spec.splits import GroupSplit, LeaveLastOut, TimeGroupSplit, TimeSplit
 from mainspring.spec.system import System
@@ -18,6 +19,7 @@ __all__ = [
     "Ahead",
     "Baseline",
     "Column",
+    "Costs",
     "Expectation",
     "Feature",
     "Fixed",

@@ -21,31 +21,17 @@ from mainspring.spec.feature import Column, Function
 from mainspring.spec.label import GroupMedian, Label, LinearRule, RecentRatio
 from mainspring.spec.model import LightGBM, Linear, Net, Sklearn, XGBoost
 from mainspring.spec.operation import Monitor, Policy, Rollout
-from mainspring.spec.requirements import Quality, Requirements
+from mainspring.spec.quality import Quality
+from mainspring.spec.requirements import Costs, Requirements
 from mainspring.spec.source import Source
 from mainspring.spec.splits import GroupSplit, LeaveLastOut, TimeGroupSplit, TimeSplit
 
 _NOUNS: dict[str, type[Any]] = {
     noun.__name__: noun
     for noun in (
-        *(Aggregate, Ahead, Column, Field, Fixed, Fresh, GroupMedian, GroupSplit, Label, LeaveLastOut, LightGBM, Linear, LinearRule),
-        *(
-            Monitor,
-            Net,
-            Nulls,
-            Policy,
-            Quality,
-            RecentRatio,
-            Requirements,
-            Rollout,
-            Rows,
-            Schema,
-            Sklearn,
-            Source,
-            TimeGroupSplit,
-            TimeSplit,
-        ),
-        *(Unique, View, XGBoost),
+        *(Aggregate, Ahead, Column, Costs, Field, Fixed, Fresh, GroupMedian, GroupSplit, Label, LeaveLastOut, LightGBM, Linear),
+        *(LinearRule, Monitor, Net, Nulls, Policy, Quality, RecentRatio, Requirements, Rollout, Rows, Schema, Sklearn, Source),
+        *(TimeGroupSplit, TimeSplit, Unique, View, XGBoost),
     )
 }
 

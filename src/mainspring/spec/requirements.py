@@ -7,46 +7,30 @@ from dataclasses import dataclass
 
 from mainspring.clock import parse_duration
 from mainspring.errors import DeclarationError
+from mainspring.spec.quality import Quality
 
 
 @dataclass(frozen=True, slots=True)
-class Quality:
-    """A bound on a measured metric; with ``of``, on its ratio to the same metric of a declared baseline."""
+class Costs:
+    """What one row of each outcome costs, in one unit; a gain is below 0.
 
-    metric: str
-    low: float | None = None
-    high: float | None = None
-    of: str | None = None
+    Raises:
+        DeclarationError: an alert is not cheaper than none on a true row, or not dearer on a false one.
+    """
+
+    tp: float
+    fp: float
+    fn: float
+    tn: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.low is None and self.high is None:
-            raise DeclarationError(f"Quality '{self.metric}': give a lower or an upper bound.")
+        if not self.tp < self.fn or not self.tn < self.fp:
+            raise DeclarationError(f"{self}: an alert must be cheaper than none on a true row, and dearer on a false one.")
 
     @property
-    def subject(self) -> str:
-        """What is bounded: ``mae`` or ``mae / route_median``."""
-        return self.metric if self.of is None else f"{self.metric} / {self.of}"
-
-    def __str__(self) -> str:
-        subject = self.subject
-        if self.low is None:
-            return f"{subject} <= {self.high:g}"
-        return f"{subject} >= {self.low:g}" if self.high is None else f"{subject} in [{self.low:g}, {self.high:g}]"
-
-
-def at_least(metric: str, value: float, *, of: str | None = None) -> Quality:
-    """The metric must be at least ``value``."""
-    return Quality(metric, low=value, of=of)
-
-
-def at_most(metric: str, value: float, *, of: str | None = None) -> Quality:
-    """The metric must be at most ``value``: ``at_most('mae', 0.8, of='route_median')`` is 20 % below that baseline."""
-    return Quality(metric, high=value, of=of)
-
-
-def between(metric: str, low: float, high: float) -> Quality:
-    """The metric must lie in ``[low, high]``."""
-    return Quality(metric, low, high)
+    def threshold(self) -> float:
+        """The probability from which an alert is worth it, were the scores calibrated. Source: Elkan, IJCAI 2001."""
+        return (self.fp - self.tn) / (self.fp - self.tn + self.fn - self.tp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +39,8 @@ class Requirements:
 
     ``latency_p99`` bounds the online answer (a duration); ``availability`` is the share of valid requests answered;
     ``cost_per_1k`` is US dollars per 1,000 answers at ``cpu_hour_price`` dollars a core hour; ``freshness`` bounds the time
-    from an event's arrival to its being readable online; ``explain='reasons'`` asks for the features that moved an answer.
+    from an event's arrival to its being readable online; ``explain='reasons'`` asks for the features that moved an answer;
+    ``costs`` is what right and wrong alerts cost, where there are two classes.
     """
 
     users: int | None = None
@@ -67,6 +52,7 @@ class Requirements:
     freshness: str | None = None
     quality: Sequence[Quality] = ()
     explain: str | None = None
+    costs: Costs | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "quality", tuple(self.quality))

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 import xxhash
 
 from mainspring.clock import format_instant, parse_duration
 from mainspring.errors import DeclarationError, TrainingError, did_you_mean
 
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Ints = npt.NDArray[np.int64]
+    Bools = npt.NDArray[np.bool_]
+
+_FOREVER = -(2**63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ class TimeSplit:
         test = rows.end - _microseconds(self.test)
         validation_end = test - (gap if self.test else 0)
         validation = validation_end - parse_duration(self.validation)
-        start = validation - gap - parse_duration(self.window) if self.window else np.iinfo(np.int64).min
+        start = validation - gap - parse_duration(self.window) if self.window else _FOREVER
         known = rows.label_known_at
         return (
             (rows.as_of >= start) & (rows.as_of < validation - gap) & (known < validation),
@@ -128,6 +132,8 @@ class GroupSplit:
 
     def sides(self, rows: Rows) -> tuple[Bools, Bools, Bools]:
         """Which rows train, choose and judge."""
+        import numpy as np
+
         distinct, codes = _codes(rows.groups(self))
         place = np.array([xxhash.xxh3_64_intdigest(repr(group).encode(errors="surrogatepass"), self.seed) for group in distinct])
         share = (place.astype(np.uint64) >> np.uint64(11))[codes] / 2.0**53
@@ -178,6 +184,8 @@ class LeaveLastOut:
 
     def sides(self, rows: Rows) -> tuple[Bools, Bools, Bools]:
         """Which rows train, choose and judge."""
+        import numpy as np
+
         codes = _codes(rows.groups(self))[1]
         order = np.lexsort((rows.as_of, codes))
         sizes = np.bincount(codes)
@@ -252,6 +260,8 @@ def from_dict(body: Mapping[str, Any]) -> Split:
 
 
 def _fold(split: Split, rows: Rows, train: Bools, validation: Bools, test: Bools, *, judges: bool) -> Fold:
+    import numpy as np
+
     fold = Fold(*(np.flatnonzero(side) for side in (train, validation, test)))
     needed = {"training": fold.train, "validation": fold.validation, **({"test": fold.test} if judges else {})}
     for name, side in needed.items():
@@ -265,6 +275,8 @@ def _fold(split: Split, rows: Rows, train: Bools, validation: Bools, test: Bools
 
 def _codes(group: npt.NDArray[Any]) -> tuple[list[Any], Ints]:
     """The distinct groups and the number of each row's among them; None is a group of its own."""
+    import numpy as np
+
     if group.dtype != object:
         distinct, codes = np.unique(group, return_inverse=True)
         return distinct.tolist(), codes

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mainspring.errors import DeclarationError, did_you_mean
+from mainspring.measures import MEASURES, OF_TASK
 from mainspring.schema import Type
 from mainspring.spec.aggregate import Aggregate, View
 from mainspring.spec.codec import decode, encode
@@ -27,7 +28,8 @@ class System:
     """A production machine-learning system, declared once.
 
     Every answer to ``question`` starts from a fact of ``request``; ``features`` are computed for it as of its event time,
-    ``model`` learns ``label`` from them, ``policy`` turns scores into answers, ``monitors`` watch, ``rollout`` changes versions.
+    ``model`` learns ``label`` from them, ``policy`` turns scores into answers, ``monitors`` watch, ``rollout`` changes versions;
+    ``owner`` answers for it.
 
     Raises:
         DeclarationError: a name is taken twice or unknown, a function's inputs form a circle, a baseline or fallback is
@@ -45,6 +47,7 @@ class System:
     policy: Policy = field(default_factory=Policy)
     monitors: Sequence[Monitor] = ()
     rollout: Rollout | None = None
+    owner: str = ""
 
     def __post_init__(self) -> None:
         for sequence in ("features", "baselines", "monitors"):
@@ -214,14 +217,26 @@ class _Check:
         rules = [baseline.name for baseline in system.baselines if isinstance(baseline, LinearRule)]
         for name in system.policy.fallback:
             self._exists(name, [PREVIOUS, *rules], "policy, fallback")
-        for quality in system.requirements.quality:
-            if quality.of is not None:
-                self._exists(quality.of, [baseline.name for baseline in system.baselines], f"requirement '{quality}'")
+        self._requirements()
         for monitor in system.monitors:
             for name in (*monitor.by, *monitor.features):
                 self._exists(name, self._known, f"monitor '{monitor.watch}'")
         if system.rollout is not None:
             self._exists(system.rollout.unit, system.request.schema.names, "rollout, unit")
+
+    def _requirements(self) -> None:
+        needs, model = self.system.requirements, self.system.model
+        for quality in needs.quality:
+            place = f"requirement '{quality}'"
+            if quality.measure.kind not in OF_TASK[model.task]:
+                fitting = ", ".join(measure.name for measure in MEASURES.values() if measure.kind in OF_TASK[model.task])
+                raise self._error(f"{place}: '{quality.metric}' does not fit answers of the task {model.task}. Use one of {fitting}.")
+            if quality.measure.kind == "interval" and model.interval is None:
+                raise self._error(f"{place}: the model gives no interval. Declare one: {type(model).__name__}(interval=(0.1, 0.9)).")
+            if quality.of is not None:
+                self._exists(quality.of, [baseline.name for baseline in self.system.baselines], place)
+        if needs.costs is not None and model.task != "binary":
+            raise self._error(f"requirements, costs: they are of alerts, so of two classes; the task is {model.task}.")
 
     def _unique(self, names: Sequence[str], kind: str) -> None:
         for name in names:

@@ -90,13 +90,18 @@ class DatasetBuilder:
         """
         return int(_times(self.system, self.tables)[-1])
 
+    @property
+    def place(self) -> Path:
+        """The folder of the sets."""
+        return self.folder or self.tables.path.with_name("datasets")
+
     def build(self, start: int | None, now: int, progress: Progress | None = None) -> Dataset:
         """Requests from ``start`` (None for all) to ``now`` whose label was known by ``now``.
 
         Raises:
             TrainingError: there are no such rows.
         """
-        sets = Sets(self.folder or self.tables.path.with_name("datasets"))
+        sets = Sets(self.place)
         built = _Build(self.system, self.tables, sets, start, now)
         address = built.address
         if address not in sets.addresses():

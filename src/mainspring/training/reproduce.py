@@ -20,7 +20,7 @@ from mainspring.training.tracking.environment import code_version, environment
 from mainspring.training.tracking.running import Running
 from mainspring.training.tracking.runs import Run, differences
 from mainspring.training.tracking.tracker import Tracker
-from mainspring.training.train import Start, fit, to_artifacts
+from mainspring.training.train import CARD, EVALUATION, Start, fit, to_artifacts
 
 _PASSING = {"hash", "log_position", "created_by"}
 """What a manifest says of when it was built, and not of its values."""
@@ -30,8 +30,9 @@ _START = "start/"
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """A training done again: ``artifacts`` by name with the recorded and the new SHA-256, ``differences`` in data, environment and code
-    by dotted name with the recorded and the present value."""
+    """A training done again: ``artifacts`` of the fit by name with the recorded and the new SHA-256, ``differences`` in data, environment
+    and code by dotted name with the recorded and the present value.
+    """
 
     run: str
     artifacts: Mapping[str, tuple[str, str]]
@@ -97,7 +98,7 @@ def reproduce(tracker: Tracker, run: Run, tables: Tables) -> Reproduction:
     shuffle_labels, start = _generator(run.parameters["shuffle_labels"]), _started(tracker, run)
     trained = fit(system, dataset, threads=run.parameters["threads"], shuffle_labels=shuffle_labels, start=start)
     made = {name: hashlib.sha256(data).hexdigest() for name, data in to_artifacts(system, trained).items()}
-    recorded = {name: digest for name, digest in run.artifacts.items() if not name.startswith(_START)}
+    recorded = {name: one for name, one in run.artifacts.items() if not name.startswith(_START) and name not in (CARD, EVALUATION)}
     artifacts = {name: (recorded.get(name, ""), made.get(name, "")) for name in sorted({*recorded, *made})}
     then = {"data": values(run.data), "environment": tracker.environment(run), "code": run.code}
     now = {"data": values(dataset.manifest), "environment": environment(), "code": dict(code_version())}

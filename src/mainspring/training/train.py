@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from mainspring.training.fitting import fit_model
 MIN_ROWS = 200
 TIMED_ROWS = 200
 CARD = "card.md"
+EVALUATION = "evaluation.json"
 FittedBaseline = LinearLine | GroupMedians
 
 
@@ -72,6 +73,17 @@ def split(system: System, dataset: Dataset) -> Sides:
         TrainingError: fewer than 200 rows on one side.
     """
     return _sides(system, dataset, np.ones(len(dataset), dtype=np.bool_))
+
+
+def held_out(system: System) -> dict[str, Any]:
+    """How `split` holds out the rows that judge, and what else of the fit looks at them, ready for JSON."""
+    model = system.model
+    declared: Any = model.held_out
+    uses = {"early stopping": getattr(model, "patience", None), "calibration": model.calibration, "the interval": model.interval}
+    uses["the sets of classes"] = model.sets
+    reused = [] if getattr(declared, "time", declared).test else [name for name, used in uses.items() if used is not None]
+    how = {"kind": "newest rows", "length": model.holdout} if model.split is None else {"kind": str(declared)}
+    return {**how, "also used for": reused}
 
 
 def fit(
@@ -145,15 +157,16 @@ def register(
     code: str,
     note: str = "",
     licence: str = "",
-    card: str = "",
+    card: Callable[[ModelManifest], str] | None = None,
+    evaluation: bytes = b"",
 ) -> Version:
     """Record the data set and the model with all that serving needs and all that is known of it; returns the model's version.
 
-    ``licence`` is an SPDX expression, ``card`` the model's card in Markdown.
+    ``licence`` is an SPDX expression, ``card`` writes the model's card in Markdown from its manifest, ``evaluation`` is JSON.
     """
     manifest = trained.dataset.manifest
     dataset = registry.register("dataset", system.name, {**manifest, "hash": trained.dataset.hash}, at=at)
-    artifacts = {**to_artifacts(system, trained), **({CARD: card.encode()} if card else {})}
+    artifacts = {**to_artifacts(system, trained), **({EVALUATION: evaluation} if evaluation else {})}
     body = ModelManifest(
         system=system.hash,
         features=system.feature_hashes,
@@ -163,7 +176,6 @@ def register(
         metrics=dict(metrics),
         seed=system.model.seed,
         seconds=round(trained.seconds, 3),
-        bytes=sum(map(len, artifacts.values())),
         latency=latency(trained.model, trained.holdout),
         code=code,
         environment=dependencies(),
@@ -173,7 +185,10 @@ def register(
         start=trained.start,
         rows=trained.rows,
     )
-    return registry.register("model", system.name, body.to_dict(), artifacts, at=at)
+    if card is not None:
+        artifacts[CARD] = card(body).encode()
+    size = sum(map(len, artifacts.values()))
+    return registry.register("model", system.name, {**body.to_dict(), "bytes": size}, artifacts, at=at)
 
 
 def schema(system: System) -> dict[str, dict[str, str]]:
