@@ -10,6 +10,7 @@ from mainspring.spec.operation import PREVIOUS, Monitor, Policy, Rollout
 from mainspring.spec.requirements import Quality, Requirements, at_least, at_most, between
 from mainspring.spec.source import Source
 from mainspring.spec.system import System
+from mainspring.spec.text import Text
 
 __all__ = [
     "PREVIOUS",
@@ -40,6 +41,7 @@ __all__ = [
     "Sklearn",
     "Source",
     "System",
+    "Text",
     "Unique",
     "View",
     "XGBoost",

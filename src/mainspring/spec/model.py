@@ -8,6 +8,7 @@ from typing import Any
 
 from mainspring.clock import parse_duration
 from mainspring.errors import DeclarationError, did_you_mean
+from mainspring.spec.text import Text
 
 PLAIN = ("regression", "binary", "multiclass")
 OBJECTIVES = {
@@ -38,9 +39,10 @@ class Model:
     ``offset`` names a feature that the model corrects instead of predicting from nothing; where it is null, it is 0 if there
     were such rows in training, and else the model leaves the answer to the fallback. ``interval`` are the two quantiles of
     the predictive interval, from split conformal residuals on the newest ``holdout`` of the training data. ``ignore`` names
-    features that only other features use. Of two classes, ``negatives`` is the share of the zeros that is learned from (what the
-    model says is corrected for it), ``balanced`` gives both classes the same weight, and ``calibration`` (``"isotonic"``,
-    ``"platt"``) makes probabilities of scores, on the holdout.
+    features that only other features use. ``text`` says which features are free text, and how it is read: `Linear` learns weights of
+    terms and of columns together, everything else learns from a score of the text, fitted before. ``balanced`` gives all classes the
+    same weight. Of two classes, ``negatives`` is the share of the zeros that is learned from (what the model says is corrected for
+    it), and ``calibration`` (``"isotonic"``, ``"platt"``) makes probabilities of scores, on the holdout.
     """
 
     seed: int = 0
@@ -53,9 +55,15 @@ class Model:
     negatives: float = 1.0
     balanced: bool = False
     calibration: str | None = None
+    text: Sequence[Text] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ignore", tuple(self.ignore))
+        object.__setattr__(self, "text", tuple(self.text))
+        columns = [one.column for one in self.text]
+        for column in columns:
+            if columns.count(column) > 1 or column in (*self.ignore, self.offset):
+                raise self._error(f"text '{column}' is named twice, ignored, or the offset. Name it once.")
         if self.interval is not None and not 0 < self.interval[0] < self.interval[1] < 1:
             raise self._error(f"interval {self.interval} must be two rising quantiles between 0 and 1.")
         if not 0 < self.negatives <= 1:
@@ -95,9 +103,13 @@ class Model:
         return DeclarationError(f"{type(self).__name__}: {problem}")
 
     def _check(self) -> None:
-        """Hold options for two classes, and those for numbers, against the task."""
-        if self.task != "binary" and (self.negatives < 1 or self.balanced or self.calibration is not None):
-            raise self._error(f"negatives, balanced and calibration are for two classes, the task is {self.task}.")
+        """Hold options for classes, and those for numbers, against the task."""
+        if self.task != "binary" and (self.negatives < 1 or self.calibration is not None):
+            raise self._error(f"negatives and calibration are for two classes, the task is {self.task}.")
+        if self.task not in ("binary", "multiclass") and self.balanced:
+            raise self._error(f"balanced is for classes, the task is {self.task}.")
+        if self.task == "ranking" and self.text:
+            raise self._error("text is for numbers and classes, the task is ranking.")
         if self.task != "regression" and (self.interval is not None or self.offset is not None):
             raise self._error(f"offset and interval are for numbers, the task is {self.task}.")
 

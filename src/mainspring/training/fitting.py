@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from mainspring.columns import Array
-from mainspring.errors import TrainingError
+from mainspring.errors import TrainingError, did_you_mean
 from mainspring.models.calibration import KINDS
 from mainspring.models.conformal import ConformalInterval
 from mainspring.models.encoding import Encoder
 from mainspring.models.learners import learner
-from mainspring.models.protocol import Floats, Rows
+from mainspring.models.protocol import Floats, Predictor, Rows
 from mainspring.models.tabular import TabularModel, offset_of
 from mainspring.spec import Model
+from mainspring.training.texts import fit_apart, fit_jointly
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +40,45 @@ def fit_model(spec: Model, names: list[str], examples: Examples, held_out: Examp
         TrainingError: the labels do not fit the task, or the learner cannot learn from them.
         MissingExtraError: the learner's library is not installed.
     """
-    _check(spec, examples)
-    encoder = Encoder.fit(examples.columns, names)
-    offsets = [_offsets(spec, one) for one in (examples, held_out)]
-    rows, watched = (
-        Rows(encoder.transform(one.columns), one.label - offset, one.weight, one.groups)
-        for one, offset in zip((examples, held_out), offsets, strict=True)
-    )
+    _check(spec, names, examples)
     if spec.task == "binary":
-        rows = _balanced(_thinned(rows, spec.negatives, spec.seed)) if spec.balanced else _thinned(rows, spec.negatives, spec.seed)
+        examples = _thinned(examples, spec.negatives, spec.seed)
+    offsets = [_offsets(spec, one) for one in (examples, held_out)]
+    taught, watched = (replace(one, label=one.label - offset) for one, offset in zip((examples, held_out), offsets, strict=True))
+    if spec.balanced:
+        taught = _balanced(taught)
+    encoder, predictor = _fitted(spec, names, taught, watched, threads)
     kind, settings = spec.learner
-    predictor = learner(kind, settings).fit(
-        rows, names=names, categorical=encoder.categorical, held_out=watched, seed=spec.seed, threads=threads
-    )
     model = TabularModel(encoder, kind, settings, predictor, spec.offset, float(np.mean(offsets[0])), kept=spec.negatives)
     return _finished(spec, model, held_out)
 
 
-def _check(spec: Model, examples: Examples) -> None:
+def _fitted(spec: Model, names: list[str], taught: Examples, watched: Examples, threads: int) -> tuple[Encoder, Predictor]:
+    kind, settings = spec.learner
+    if spec.text and kind == "linear":
+        return fit_jointly(spec, names, taught.columns, _rows(taught))
+    texts, scores = fit_apart(spec, taught.columns, _rows(taught)) if spec.text else ({}, {})
+    encoder = Encoder.fit(taught.columns, names, texts)
+    predictor = learner(kind, settings).fit(
+        _rows(taught, encoder.transform(taught.columns, scores)),
+        names=encoder.columns,
+        categorical=encoder.categorical,
+        held_out=_rows(watched, encoder.transform(watched.columns)),
+        seed=spec.seed,
+        threads=threads,
+    )
+    return encoder, predictor
+
+
+def _rows(examples: Examples, x: Floats | None = None) -> Rows:
+    """Labels, weights and query numbers with the matrix ``x``, or with one of no columns."""
+    return Rows(np.zeros((len(examples), 0)) if x is None else x, examples.label, examples.weight, examples.groups)
+
+
+def _check(spec: Model, names: list[str], examples: Examples) -> None:
+    for text in spec.text:
+        if text.column not in names:
+            raise TrainingError(f"{type(spec).__name__}: there is no text column '{text.column}'.{did_you_mean(text.column, names)}")
     if spec.task in ("binary", "multiclass"):
         different = np.unique(examples.label)
         known = np.arange(2) if spec.task == "binary" else np.arange(int(different.max(initial=0)) + 1)
@@ -72,21 +94,22 @@ def _offsets(spec: Model, examples: Examples) -> Floats:
     return np.zeros(len(examples)) if spec.offset is None else offset_of(examples.columns[spec.offset])
 
 
-def _thinned(rows: Rows, share: float, seed: int) -> Rows:
+def _thinned(examples: Examples, share: float, seed: int) -> Examples:
     """The rows with about ``share`` of the negatives."""
     if share == 1:
-        return rows
-    kept = (rows.y > 0) | (np.random.default_rng(seed).random(len(rows)) < share)
-    return Rows(rows.x[kept], rows.y[kept], None if rows.weight is None else rows.weight[kept])
+        return examples
+    kept = (examples.label > 0) | (np.random.default_rng(seed).random(len(examples)) < share)
+    columns = {name: column[kept] for name, column in examples.columns.items()}
+    return Examples(columns, examples.label[kept], None if examples.weight is None else examples.weight[kept])
 
 
-def _balanced(rows: Rows) -> Rows:
-    """The rows with weights under which both classes weigh the same, and a row 1 on average."""
-    weight = np.ones(len(rows)) if rows.weight is None else rows.weight
-    positive = rows.y > 0
-    whole, share = weight.sum(), weight[positive].sum() / weight.sum()
-    scaled = weight * np.where(positive, 0.5 / share, 0.5 / (1 - share))
-    return Rows(rows.x, rows.y, scaled * whole / scaled.sum(), rows.groups)
+def _balanced(examples: Examples) -> Examples:
+    """The rows with weights under which all classes weigh the same, and a row 1 on average."""
+    weight = np.ones(len(examples)) if examples.weight is None else examples.weight
+    classes = examples.label.astype(np.int64)
+    shares = np.bincount(classes, weight) / weight.sum()
+    scaled = weight / (shares[classes] * np.count_nonzero(shares))
+    return replace(examples, weight=scaled * weight.sum() / scaled.sum())
 
 
 def _finished(spec: Model, model: TabularModel, held_out: Examples) -> TabularModel:
