@@ -41,7 +41,7 @@ class Reading:
 
     def normal(self, text: str) -> str:
         """The text with all alike that shall be."""
-        text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text[: self.longest]))
+        text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text[: self.longest]))
         if self.case:
             text = text.casefold()
         if self.links:

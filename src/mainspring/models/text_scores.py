@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -18,6 +20,8 @@ from mainspring.models.reading import Reading
 TEXTS = "texts.msgpack"
 FORMAT = 1
 LEAST_TEXTS = 2
+REMEMBERED_WORDS, LONGEST_REMEMBERED = 20_000, 32
+"""How many words' pieces are kept at hand, and of how many characters at most, so that nobody can fill the memory."""
 Longs = npt.NDArray[np.int64]
 
 
@@ -33,6 +37,10 @@ class Vocabulary:
     words: Mapping[str, int]
     pieces: Mapping[str, int]
     rarity: npt.NDArray[np.float32]
+    _remembered: Callable[[str], list[int]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_remembered", lru_cache(REMEMBERED_WORDS)(self._cut))
 
     @classmethod
     def fit(cls, reading: Reading, texts: Iterable[str | None], most: int) -> Vocabulary:
@@ -59,10 +67,14 @@ class Vocabulary:
         A value is ``(1 + ln(count)) * rarity``; those of words have length 1 together, and those of pieces too.
         """
         runs = Counter([self.words.get(run, -1) for run, _, _ in self.reading.runs(tokens)])
-        pieces = Counter([self.pieces.get(piece, -1) for token in tokens for piece in self.reading.cut(token)])
+        cut = [self._remembered(token) if len(token) <= LONGEST_REMEMBERED else self._cut(token) for token in tokens]
+        pieces = Counter(chain.from_iterable(cut))
         blocks = [self._valued(block) for block in (runs, pieces)]
         numbers, counts, values = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
         return numbers, counts, values
+
+    def _cut(self, token: str) -> list[int]:
+        return [self.pieces.get(piece, -1) for piece in self.reading.cut(token)]
 
     def _valued(self, block: Counter[int]) -> tuple[Longs, Longs, Floats]:
         block.pop(-1, None)

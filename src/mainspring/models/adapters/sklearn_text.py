@@ -107,7 +107,7 @@ def _fit(task: str, x: Any, y: Floats, weight: Floats | None) -> tuple[Floats, F
     linear = _module("sklearn.linear_model")
     try:
         if task == "regression":
-            model = linear.Ridge(alpha=1.0, solver="sparse_cg", tol=1e-6).fit(x, y, sample_weight=weight)
+            model = linear.Ridge(alpha=1.0, solver="sparse_cg").fit(x, y, sample_weight=weight)
         else:
             model = linear.LogisticRegression(C=1.0, max_iter=1_000).fit(x, y, sample_weight=weight)
     except ValueError as error:
