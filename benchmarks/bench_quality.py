@@ -9,16 +9,20 @@ from __future__ import annotations
 import os
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import quality_eta
 import quality_fraud
-import quality_rank_and_text
+import quality_ranks
+import quality_texts
 from harness import QUICK, Bar, write
 from quality_lines import Line, Measure
 
 from mainspring.loop.evidence import commit, machine
 
+AREAS, THREADS = (quality_eta.lines, quality_fraud.lines, quality_ranks.lines, quality_texts.lines), 1
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks" / "quality.md"
 HEAD = """# Quality of the defaults
 
@@ -46,15 +50,14 @@ def main() -> int:
     if not Path(folder).is_dir() or not folder:
         raise SystemExit("MAINSPRING_DATA must name the folder of data sets")
     found: list[Line] = []
-    for area in (quality_rank_and_text, quality_fraud, quality_eta):
+    with ProcessPoolExecutor(len(AREAS), mp_context=get_context("spawn")) as pool:
         started = time.perf_counter()
-        for line in area.lines(Path(folder), threads=1):
-            found.append(line)
-            print(f"{line.name}: {', '.join(f'{one.name} {_shown(one)}' for one in line.measures)}", file=sys.stderr)
-        print(f"{area.__name__}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
+        for lines in [pool.submit(area, Path(folder), THREADS) for area in AREAS]:
+            found += lines.result()
+            print(f"{len(found)} lines after {time.perf_counter() - started:.0f} s, the last of them {found[-1].name}", file=sys.stderr)
     if not QUICK:
         PAGE.parent.mkdir(exist_ok=True)
-        PAGE.write_text(HEAD + "".join(map(_row, reversed(found))) + f"\nMeasured on {machine()}, commit {commit()}.\n")
+        PAGE.write_text(HEAD + "".join(map(_row, found)) + f"\nMeasured on {machine()}, commit {commit()}.\n")
         print(f"Wrote {PAGE}")
     return write("quality", [_bar(line, one) for line in found for one in line.measures])
 

@@ -128,7 +128,7 @@ class LightGBM(Model):
     learning_rate: float = 0.05
     min_leaf_rows: int = 20
     feature_fraction: float = 1.0
-    l2: float = 0.0
+    l2: float = 1.0
     classes: int = 1
     quantile: float = 0.5
     patience: int | None = None

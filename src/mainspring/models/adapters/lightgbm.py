@@ -17,6 +17,8 @@ MODEL = "model.txt"
 _NORMAL = 0
 _FLOAT64 = 1
 _CHECKED_ROWS = 64
+MAX_BIN = 1_023
+"""Steps of a column that a split can fall on. Rare rows lie in its tail, of which 127 or 255 steps of equal mass leave a few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class LightGBMLearner:
     learning_rate: float = 0.05
     min_leaf_rows: int = 20
     feature_fraction: float = 1.0
-    l2: float = 0.0
+    l2: float = 1.0
     classes: int = 1
     alpha: float = 0.5
     patience: int | None = None
@@ -66,7 +68,7 @@ class LightGBMLearner:
             "alpha": self.alpha,
             "num_class": self.classes,
             "seed": seed,
-            "max_bin": 127,
+            "max_bin": MAX_BIN,
             "cat_smooth": 20,
             "deterministic": True,
             "force_row_wise": True,
