@@ -54,7 +54,11 @@ def main() -> int:
         started = time.perf_counter()
         for lines in [pool.submit(area, Path(folder), THREADS) for area in AREAS]:
             found += lines.result()
-            print(f"{len(found)} lines after {time.perf_counter() - started:.0f} s, the last of them {found[-1].name}", file=sys.stderr)
+            print(
+                f"{len(found)} lines after {time.perf_counter() - started:.0f} s, the last of them {found[-1].name}",
+                file=sys.stderr,
+                flush=True,
+            )
     if not QUICK:
         PAGE.parent.mkdir(exist_ok=True)
         PAGE.write_text(HEAD + "".join(map(_row, found)) + f"\nMeasured on {machine()}, commit {commit()}.\n")
@@ -84,7 +88,7 @@ def _shown(one: Measure) -> str:
 
 
 def _number(value: float, one: Measure) -> str:
-    return f"{value:.1f}" if one.unit else f"{value:.3f}"
+    return f"{value:.1f}" if one.unit else f"{value:.4f}"
 
 
 def _bar(line: Line, one: Measure) -> Bar:

@@ -65,10 +65,13 @@ class Weeks:
         """The judged week without the payments of customers of whom a fraud since the training week is known by that day."""
         return self._rows(self._judged(judged))
 
-    def days_and_customers(self, judged: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The day and the customer of each row of `judge`."""
-        chosen = self._judged(judged)
-        return self._known["at"][chosen] // DAY, self._known["customer"][chosen]
+    def customers(self, judged: int) -> npt.NDArray[np.int64]:
+        """Who made each payment of `judge`."""
+        return np.asarray(self._known["customer"][self._judged(judged)], dtype=np.int64)
+
+    def judged_days(self, judged: int) -> npt.NDArray[np.int64]:
+        """The day of each payment of `judge`."""
+        return np.asarray(self._known["at"][self._judged(judged)] // DAY, dtype=np.int64)
 
     def between(self, start: int, end: int) -> Rows:
         """All payments from one instant to another."""

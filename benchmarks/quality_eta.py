@@ -27,7 +27,8 @@ from mainspring.systems.eta import load, system
 from mainspring.systems.eta.flights import NEW_YORK
 from mainspring.systems.eta.sources import arrivals
 from mainspring.training.dataset import Dataset, DatasetBuilder
-from mainspring.training.fitting import Examples, fit_model
+from mainspring.training.examples import Examples
+from mainspring.training.fitting import fit_model
 from mainspring.training.train import fit_baselines
 
 PLAIN = "LightGBM's regressor at its own defaults but for an absolute loss, on the same matrix"
@@ -106,9 +107,9 @@ def build(declared: System, recording: Recording, until: int) -> Dataset:
 def _answers(declared: System, dataset: Dataset, months: tuple[int, int, int], threads: int) -> tuple[Floats, Floats, Dataset, Floats]:
     """What the declared model, the plain one and the declared recent ratio say of the judged months."""
     held, judged, end = months
-    earlier = dataset.where((dataset.as_of < held) & (dataset.label_known_at < held))
-    holdout = dataset.where((dataset.as_of >= held) & (dataset.as_of < judged))
-    asked = dataset.where((dataset.as_of >= judged) & (dataset.as_of < end))
+    earlier = dataset.take((dataset.as_of < held) & (dataset.label_known_at < held))
+    holdout = dataset.take((dataset.as_of >= held) & (dataset.as_of < judged))
+    asked = dataset.take((dataset.as_of >= judged) & (dataset.as_of < end))
     names = [feature.name for feature in declared.inputs]
     model = fit_model(
         declared.model, names, Examples(earlier.columns, earlier.label), Examples(holdout.columns, holdout.label), threads=threads

@@ -12,7 +12,8 @@ from quality_lines import Floats, Line, Measure
 
 import mainspring as ms
 from mainspring.metrics import bootstrap_interval, ndcg
-from mainspring.training.fitting import Examples, fit_model
+from mainspring.training.examples import Examples
+from mainspring.training.fitting import fit_model
 
 SEEDS = 1 if QUICK else 5
 

@@ -22,7 +22,8 @@ import mainspring as ms
 from mainspring.columns import to_array
 from mainspring.metrics import accuracy, f1, macro_f1
 from mainspring.schema import Type
-from mainspring.training.fitting import Examples, fit_model
+from mainspring.training.examples import Examples
+from mainspring.training.fitting import fit_model
 
 FOLDS = 1 if QUICK else 5
 PLAIN = "scikit-learn's TF-IDF of 1-2 words and of 2-5 characters, logistic regression with balanced classes"

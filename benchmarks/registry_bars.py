@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -12,13 +11,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from harness import QUICK, Bar, bar, interleaved, write
+from harness import QUICK, Bar, bar, interleaved
 
 from mainspring.model_registry import ModelManifest, Registry
-from mainspring.model_registry.manifest import environment
+from mainspring.model_registry.manifest import dependencies
 from mainspring.models.tabular import TabularModel
 from mainspring.spec import LightGBM
-from mainspring.training.fitting import Examples, fit_model
+from mainspring.training.examples import Examples
+from mainspring.training.fitting import fit_model
 
 ROUNDS, REGISTRATIONS, LISTED, COLUMNS = (3, 50, 1_000, 30) if QUICK else (9, 200, 1_000, 30)
 NAMES = [f"f{i}" for i in range(COLUMNS)]
@@ -113,10 +113,5 @@ def _manifest() -> dict[str, object]:
         schema={"request": dict.fromkeys(NAMES, "float"), "label": {"y": "float"}},
         parameters={"trees": 200, "leaves": 31},
         metrics={f"metric_{i}": statistics.NormalDist().cdf(i) for i in range(20)},
-        environment=environment(),
+        environment=dependencies(),
     ).to_dict()
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as made:
-        sys.exit(write("registry", registry_bars(Path(made))))

@@ -6,12 +6,10 @@ import json
 import sqlite3
 import statistics
 import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 
-from harness import QUICK, Bar, bar, interleaved, peer, write
+from harness import QUICK, Bar, bar, interleaved, peer
 
 from mainspring.training.tracking.tracker import Tracker
 
@@ -87,8 +85,3 @@ def _mlflow(folder: Path) -> dict[str, float]:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as scratch:
-        sys.exit(write("tracking", tracking_bars(Path(scratch))))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mainspring import metrics
 from mainspring.metrics import METRICS
-from mainspring.training import splits
+from mainspring.spec import splits
 
 PAGE = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text()
 

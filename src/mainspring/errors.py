@@ -60,6 +60,12 @@ class ServingError(MainspringError):
     exit_code = 7
 
 
+class ExportError(MainspringError):
+    """A model has no other form, or the file does not answer as the model does."""
+
+    exit_code = 10
+
+
 class MissingExtraError(MainspringError):
     """A feature needs a package that is not installed; the message holds the exact ``pip install`` line."""
 

@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mainspring as ms
-from mainspring.feature_engineering.aggregations import Facts, HyperLogLog, Percentile, Streak, aggregation, merged
+from mainspring.feature_engineering.aggregations import Streak, aggregation, merged
+from mainspring.feature_engineering.sketches import HyperLogLog, Percentile
+from mainspring.feature_engineering.states import Facts
 from mainspring.spec import Aggregate
 
 SOURCE = ms.Source("facts", {"id": str, "at": datetime, "x": float, "ok": bool, "kind": str}, event_time="at", event_id="id")

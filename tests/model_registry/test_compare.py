@@ -4,12 +4,12 @@ import pytest
 
 from mainspring.errors import RegistryError
 from mainspring.model_registry import ModelManifest, Registry
-from mainspring.model_registry.manifest import environment
+from mainspring.model_registry.manifest import dependencies
 
 
 def test_a_manifest_comes_back_typed_and_an_older_or_newer_one_loads(tmp_path: Path) -> None:
     registry = Registry(tmp_path)
-    whole = ModelManifest(features={"a": "1"}, seed=7, seconds=1.5, latency={"p50": 9.0}, licence="Apache-2.0", environment=environment())
+    whole = ModelManifest(features={"a": "1"}, seed=7, seconds=1.5, latency={"p50": 9.0}, licence="Apache-2.0", environment=dependencies())
     assert ModelManifest.of(registry.register("model", "eta", whole.to_dict(), at=1)) == whole
     older = {"system": "h", "features": {"a": "1"}, "metrics": {"mae": 2.0}, "seconds": 3, "bytes": 10, "note": "", "code": "c"}
     read = ModelManifest.of(registry.register("model", "eta", older, at=2))
@@ -21,7 +21,7 @@ def test_a_manifest_comes_back_typed_and_an_older_or_newer_one_loads(tmp_path: P
 
 
 def test_the_environment_names_what_is_installed() -> None:
-    found = environment()
+    found = dependencies()
     assert {"python", "mainspring", "numpy", "pyarrow", "lightgbm"} <= set(found)
 
 

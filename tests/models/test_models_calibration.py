@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
 
-from mainspring.models.calibration import Isotonic, Platt, calibration_from, resampled
+from mainspring.models.calibration import Isotonic, Platt, Temperature, calibration_from, resampled, sharpened
 
 
 def skewed(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
@@ -49,3 +49,26 @@ def test_what_was_learned_from_fewer_negatives_is_right_among_all() -> None:
     true = np.linspace(0.01, 0.9, 50)
     seen = true / (true + 0.1 * (1 - true))
     assert resampled(seen, 0.1) == pytest.approx(true)
+
+
+def test_the_temperature_that_softened_is_found() -> None:
+    rng = np.random.default_rng(4)
+    p = 1 / (1 + np.exp(-rng.normal(0, 2, 60_000)))
+    truth = (rng.random(60_000) < p).astype(float)
+    soft = sharpened(np.column_stack([1 - p, p]), 1 / 3)[:, 1]
+    fitted = calibration_from(Temperature.fit(soft, truth).to_dict())
+    assert isinstance(fitted, Temperature)
+    assert fitted.sharpness == pytest.approx(3.0, rel=0.03)
+    assert fitted.apply(soft) == pytest.approx(p, abs=0.01)
+
+
+def test_temperature_sharpens_many_classes_and_keeps_their_order() -> None:
+    rng = np.random.default_rng(5)
+    p = rng.dirichlet(np.full(5, 0.5), 40_000)
+    truth = (p.cumsum(axis=1) < rng.random((40_000, 1))).sum(axis=1).clip(max=4).astype(float)
+    soft = sharpened(p, 0.5)
+    fitted = Temperature.fit(soft, truth, np.full(40_000, 2.0))
+    assert fitted.sharpness == pytest.approx(2.0, rel=0.03)
+    calibrated = fitted.apply(soft)
+    assert calibrated.sum(axis=1) == pytest.approx(1.0)
+    assert calibrated.argmax(axis=1).tolist() == soft.argmax(axis=1).tolist()

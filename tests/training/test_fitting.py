@@ -6,7 +6,8 @@ import pytest
 import mainspring as ms
 from mainspring.errors import DeclarationError, TrainingError
 from mainspring.models.tabular import TabularModel
-from mainspring.training.fitting import Examples, fit_model
+from mainspring.training.examples import Examples
+from mainspring.training.fitting import fit_model
 
 NAMES = ["a", "shop"]
 
@@ -74,6 +75,73 @@ def test_labels_that_do_not_fit_are_named() -> None:
         fit_model(ms.LightGBM(objective="lambdarank"), NAMES, rows, rows)
 
 
+def noisy(n: int, seed: int) -> Examples:
+    """Noise that grows with ``b`` alone, of which the middle says nothing; ``plan`` is what the model corrects."""
+    rng = np.random.default_rng(seed)
+    plan, b = rng.uniform(10, 50, n), rng.uniform(0, 1, n)
+    return Examples({"plan": plan, "b": b}, plan + 2 + (1 + 9 * b) * rng.normal(size=n))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ms.LightGBM(trees=60, leaves=8, offset="plan", interval=(0.1, 0.9), interval_by="quantiles"),
+        ms.XGBoost(trees=60, depth=3, offset="plan", interval=(0.1, 0.9), interval_by="quantiles"),
+        ms.Net(hidden=(16,), epochs=12, offset="plan", interval=(0.1, 0.9), interval_by="quantiles"),
+    ],
+    ids=lambda spec: type(spec).__name__,
+)
+def test_quantiles_cover_and_follow_the_row_also_after_storing(spec: ms.LightGBM) -> None:
+    model = fit_model(spec, ["plan", "b"], noisy(6_000, 0), noisy(3_000, 1), threads=1)
+    asked = noisy(6_000, 2)
+    score, low, high = model.predict_bounds(asked.columns)
+    assert low is not None
+    assert high is not None
+    assert (asked.label < low).mean() == pytest.approx(0.1, abs=0.02)
+    assert (asked.label > high).mean() == pytest.approx(0.1, abs=0.02)
+    calm = asked.columns["b"] < 0.2
+    assert (high - low)[calm].mean() < 0.5 * (high - low)[~calm].mean()
+    again = TabularModel.from_artifacts(model.to_artifacts())
+    for row in range(20):
+        values = [asked.columns[name][row] for name in ("plan", "b")]
+        assert again.predict_row(values) == model.predict_row(values) == (score[row], low[row], high[row])
+
+
+@pytest.mark.parametrize("calibration", [None, "isotonic"])
+def test_sets_of_two_classes_cover_and_serve(calibration: str | None) -> None:
+    spec = ms.LightGBM(objective="binary", trees=60, leaves=8, calibration=calibration, sets=0.95, sets_by="aps", sets_per_class=True)
+    model, _, truth = fit(spec)
+    asked = payments(30_000, 2)
+    inside = model.predict_sets(asked.columns, np.random.default_rng(0))[np.arange(len(truth)), truth.astype(int)]
+    for one in (0, 1):
+        assert inside[truth == one].mean() == pytest.approx(0.95, abs=0.03)
+    certain = model.predict_sets(asked.columns)
+    again = TabularModel.from_artifacts(model.to_artifacts())
+    for row in range(20):
+        values = [asked.columns[name][row] for name in NAMES]
+        assert again.predict_set_row(values) == tuple(np.flatnonzero(certain[row]))
+
+
+def test_sets_of_several_classes_cover() -> None:
+    def shops(seed: int) -> Examples:
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=8_000)
+        return Examples({"a": x, "shop": rng.choice(["s", "t"], 8_000).astype(object)}, np.digitize(x + rng.normal(0, 0.7, 8_000), [-1, 1]))
+
+    spec = ms.LightGBM(objective="multiclass", classes=3, trees=30, leaves=8, sets=0.9)
+    model, asked = fit_model(spec, NAMES, shops(0), shops(1), threads=1), shops(2)
+    inside = model.predict_sets(asked.columns)
+    assert inside[np.arange(8_000), asked.label].mean() == pytest.approx(0.9, abs=0.015)
+    again = TabularModel.from_artifacts(model.to_artifacts())
+    assert again.predict_set_row([0.0, "s"]) == again.predict_set_row([0.0, "s"]) != ()
+
+
+def test_a_model_without_sets_says_so() -> None:
+    model, _, _ = fit(ms.LightGBM(objective="binary", trees=5))
+    with pytest.raises(DeclarationError, match="Declare them: sets="):
+        model.predict_set_row([0.0, "u"])
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -88,6 +156,12 @@ def test_labels_that_do_not_fit_are_named() -> None:
         (lambda: ms.Net(shape="cnn"), "shape 'cnn' is not known"),
         (lambda: ms.Net(crosses=[("a", "b")]), "for shape='wide_and_deep'"),
         (lambda: ms.Sklearn("os.system"), "is not of scikit-learn"),
+        (lambda: ms.LightGBM(interval_by="quantiles"), "needs interval="),
+        (lambda: ms.Linear(interval=(0.1, 0.9), interval_by="quantiles"), "a learner of quantiles"),
+        (lambda: ms.LightGBM(interval=(0.1, 0.9), interval_by="quantile"), "Did you mean 'quantiles'"),
+        (lambda: ms.LightGBM(sets=0.9), "sets are for classes, the task is regression"),
+        (lambda: ms.LightGBM(objective="binary", sets=90), "must be a share between 0 and 1"),
+        (lambda: ms.LightGBM(objective="binary", sets=0.9, sets_by="asp"), "Did you mean 'aps'"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(make: object, words: str) -> None:

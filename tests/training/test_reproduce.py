@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from delivery import NOW, build, system, tables
+from mainspring.clock import DAY
 from mainspring.errors import TrainingError
 from mainspring.ingestion.ingest import Ingestor
 from mainspring.ingestion.quarantine import Quarantine
@@ -27,12 +29,17 @@ from mainspring.training.tracking.tracker import Tracker
 
 @pytest.fixture(scope="module")
 def space(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A workspace with two runs: a training, and one on shuffled labels."""
+    """A workspace with four runs: a training, one on shuffled labels, an older one, and one that goes on from it."""
     space = build(tmp_path_factory.mktemp("reproduce") / "space")
     registry, tracker = Registry(space.registry), Tracker(space.runs)
     retrainer = Retrainer(system, registry, DatasetBuilder(system, Tables(space.tables)), "test", 1, tracker)
     retrainer.train(retrainer.dataset(NOW), NOW, note="first")
     retrainer.train(retrainer.dataset(NOW), NOW, shuffle_labels=np.random.default_rng(5))
+    old, _ = retrainer.train(retrainer.dataset(NOW - 10 * DAY), NOW - 10 * DAY)
+    for action in ("shadow", "promote"):
+        registry.decide(system.name, action, old.id, at=NOW, by="test", reason="test")
+    retrainer.system = dataclasses.replace(system, model=dataclasses.replace(system.model, retrain="incremental"))
+    retrainer.train(retrainer.dataset(NOW), NOW)
     tracker.close()
     registry.close()
     return space
@@ -50,7 +57,7 @@ def runs(tracker: Tracker) -> list[Run]:
 
 
 def test_every_training_is_recorded(space: Workspace, tracker: Tracker) -> None:
-    first, second = runs(tracker)
+    first, second, *_ = runs(tracker)
     registry = Registry(space.registry)
     version = registry.version(first.notes["version"])
     registry.close()
@@ -70,6 +77,12 @@ def test_the_same_bits_come_again(space: Workspace, tracker: Tracker) -> None:
         assert again.same, again.artifacts
         assert set(again.artifacts) == {"model.txt", "model.json", "baselines.json", "system.json"}
         assert again.differences == {}
+
+
+def test_a_run_that_went_on_holds_what_it_went_on_from(tracker: Tracker) -> None:
+    *_, old, further = runs(tracker)
+    assert further.parameters["start"]["version"] == old.notes["version"]
+    assert further.artifacts["start/model.txt"] == old.artifacts["model.txt"] != further.artifacts["model.txt"]
 
 
 def test_changed_data_is_detected_and_named(space: Workspace, tracker: Tracker, tmp_path: Path) -> None:

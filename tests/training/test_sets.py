@@ -128,7 +128,7 @@ def test_a_set_that_grows_computes_only_its_new_rows(builder: DatasetBuilder, mo
 def test_a_stretch_without_questions_is_no_obstacle(builder: DatasetBuilder) -> None:
     first = builder.build(None, NOW)
     later = builder.build(None, NOW + 5 * DAY)
-    assert_same(first, later.where(np.isin(later.as_of, first.as_of)))
+    assert_same(first, later.take(np.isin(later.as_of, first.as_of)))
     assert later.manifest["address"] != first.manifest["address"]
     assert len(builder.build(NOW - 3 * DAY, NOW + 6 * DAY)) < len(first)
 
@@ -176,7 +176,7 @@ def test_the_manifest_says_what_it_was_made_of(builder: DatasetBuilder) -> None:
 
 def test_columns_are_read_when_they_are_asked_for(builder: DatasetBuilder) -> None:
     made = builder.build(None, NOW)
-    later = made.where(made.as_of > NOW - 10 * DAY)
+    later = made.take(made.as_of > NOW - 10 * DAY)
     for columns in (made.columns, later.columns):
         assert isinstance(columns, Lazy)
         assert columns._held == {}

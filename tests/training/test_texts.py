@@ -16,7 +16,8 @@ from mainspring.models.reading import Reading
 from mainspring.models.tabular import TabularModel
 from mainspring.models.text_scores import TEXTS, Vocabulary
 from mainspring.schema import Type
-from mainspring.training.fitting import Examples, fit_model
+from mainspring.training.examples import Examples
+from mainspring.training.fitting import fit_model
 
 NAMES = ["amount", "body", "shop"]
 BODY = [ms.Text("body")]

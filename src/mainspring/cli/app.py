@@ -11,11 +11,14 @@ from typing import Any
 import click
 
 from mainspring import __version__
+from mainspring.cli.compressing import compress
+from mainspring.cli.explaining import counterfactual, explain
 from mainspring.cli.features import features
 from mainspring.cli.ingesting import ingest, quarantine
 from mainspring.cli.models import decision_line, models
 from mainspring.cli.runs import runs
 from mainspring.cli.streaming import dead_letters, stream
+from mainspring.cli.training import train
 from mainspring.errors import MainspringError
 
 
@@ -184,7 +187,11 @@ def verify(system: str, workspace: Path | None, as_json: bool) -> None:
         sys.exit(9)
 
 
+main.add_command(train)
 main.add_command(models)
+models.add_command(compress)
+models.add_command(explain)
+models.add_command(counterfactual)
 
 
 @main.command()

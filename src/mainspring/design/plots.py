@@ -25,7 +25,7 @@ def error_over_time(report: Report) -> str:
     """Daily error of the live system and the baselines, with retrainings, promotions and rollbacks marked."""
     if not report.daily:
         return ""
-    figure, axes = _axes(9.6, 3.4)
+    figure, axes = axes_of(9.6, 3.4)
     days = [_number(at) for at, _ in report.daily]
     for number, name in enumerate(report.daily[0][1]):
         live = number == 0
@@ -42,7 +42,7 @@ def error_over_time(report: Report) -> str:
     axes.set_ylabel(report.unit)
     axes.legend(ncols=8, frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))
     axes.xaxis.set_major_formatter(DateFormatter("%b %d"))  # type: ignore[no-untyped-call]
-    return _svg(figure)
+    return svg(figure)
 
 
 def latency_histogram(report: Report) -> str:
@@ -50,7 +50,7 @@ def latency_histogram(report: Report) -> str:
     values = report.latencies_ms[report.latencies_ms > 0]
     if not len(values):
         return ""
-    figure, axes = _axes(9.6, 2.4)
+    figure, axes = axes_of(9.6, 2.4)
     low, high = np.quantile(values, 0.0005), values.max()
     axes.hist(values, bins=np.geomspace(max(low, 1e-3), max(high, low * 1.01), 80).tolist(), color="#9fb8ad")
     axes.set_xscale("log")
@@ -59,7 +59,7 @@ def latency_histogram(report: Report) -> str:
         axes.axvline(at, color=colour, linewidth=1.5, label=f"p{q * 100:g} {at:.2f} ms")
     axes.set_xlabel("ms")
     axes.legend(frameon=False, fontsize=8)
-    return _svg(figure)
+    return svg(figure)
 
 
 def drift_map(report: Report) -> str:
@@ -69,7 +69,7 @@ def drift_map(report: Report) -> str:
         return ""
     names = sorted(drift)
     ratio = np.array([[value / threshold if threshold else np.nan for _, value, threshold in drift[name]] for name in names])
-    figure, axes = _axes(9.6, 0.9 + 0.2 * len(names))
+    figure, axes = axes_of(9.6, 0.9 + 0.2 * len(names))
     ends = [at for at, _, _ in drift[names[0]]]
     shown = axes.imshow(ratio, aspect="auto", cmap="RdYlGn_r", vmin=0, vmax=2, interpolation="nearest")
     axes.set_yticks(range(len(names)), names, fontsize=7)
@@ -77,7 +77,7 @@ def drift_map(report: Report) -> str:
     axes.set_xticks(ticks, [f"{to_datetime(ends[tick]):%b %d}" for tick in ticks])
     axes.grid(visible=False)
     figure.colorbar(shown, ax=axes, pad=0.01)
-    return _svg(figure)
+    return svg(figure)
 
 
 def group_map(report: Report) -> str:
@@ -90,17 +90,18 @@ def group_map(report: Report) -> str:
     for group in report.groups:
         if group.key[0] in rows and group.n >= 5:
             errors[rows.index(group.key[0]), columns.index(group.key[1])] = group.mae
-    figure, axes = _axes(9.6, 1.2 + 0.26 * len(rows))
+    figure, axes = axes_of(9.6, 1.2 + 0.26 * len(rows))
     shown = axes.imshow(errors, aspect="auto", cmap="YlOrRd", interpolation="nearest")
     axes.set_yticks(range(len(rows)), rows)
     axes.set_xticks(range(len(columns)), columns)
     axes.set_xlabel(report.group_names[1].replace("_", " "))
     axes.grid(visible=False)
     figure.colorbar(shown, ax=axes, pad=0.01)
-    return _svg(figure)
+    return svg(figure)
 
 
-def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+def axes_of(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of so many inches with empty axes in the house's style."""
     with rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.add_subplot()
@@ -110,7 +111,8 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """The figure as an SVG element, the same for the same figure."""
     with rc_context(_STYLE):
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from rich.console import Console
 from rich.table import Table
 
@@ -40,8 +42,8 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def figure(value: float | None) -> str:
-    """A number with three significant digits, or a dash."""
-    if value is None or value != value:
+    """A number with three significant digits, or a dash where it is none or infinite."""
+    if value is None or not math.isfinite(value):
         return "-"
     if value == int(value) and abs(value) < 1e6:
         return f"{int(value)}"

@@ -7,60 +7,24 @@ merged from parts that engines cut differently: their sums of floats are exact u
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any
 
-import msgspec
 import numpy as np
 
 from mainspring.clock import SECOND, parse_duration
-from mainspring.columns import Array
+from mainspring.feature_engineering.sketches import HyperLogLog, Percentile
+from mainspring.feature_engineering.states import Aggregation, Facts, Rank
+from mainspring.feature_engineering.sums import expansion, squares, terms, total
 from mainspring.schema import Type
 from mainspring.spec import Aggregate
 
 INT_LIMIT = 2**63
-FIRST = np.zeros(1, dtype=np.intp)
-"""Where a ``reduceat`` of one slice begins. It adds in the same order wherever the slice lies, which ``reduce`` does not."""
 TALLIES = ("sum", "mean", "min", "max")
-
-Rank = tuple[int, int, Any]
-"""What decides between two facts: event time, known time, event id."""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """Facts in winning order: event times, values and ``by=`` groups of shape ``(n,)``, without nulls; ``ranks`` makes their ranks."""
-
-    times: Array
-    values: Array
-    groups: Array | None
-    ranks: Callable[[], list[Rank]]
-
-    def only(self, chosen: Array) -> Facts:
-        """Those where a mask of shape ``(n,)`` is true."""
-        rows = np.flatnonzero(chosen).tolist()
-        return Facts(self.times[rows], self.values[rows], None, lambda: [self.ranks()[row] for row in rows])
-
-
-class Aggregation(Protocol):
-    """One mergeable state. ``fold`` is only given facts, ``merge`` only states, never None."""
-
-    def fold(self, facts: Facts) -> Any:
-        """The state of some facts, at least one."""
-        ...
-
-    def merge(self, one: Any, other: Any) -> Any:
-        """The state of the facts of both."""
-        ...
-
-    def result(self, state: Any, as_of: int) -> Any:
-        """The answer at an instant; ``state`` is None where there were no facts."""
-        ...
 
 
 def aggregation(aggregate: Aggregate) -> Aggregation:
@@ -184,9 +148,9 @@ class ExactMoments:
     def fold(self, facts: Facts) -> tuple[int, list[float], list[float]]:
         """``(n, sum, squares)``."""
         if facts.values.dtype == np.float64:
-            return len(facts.values), expansion(facts.values.tolist()), expansion(_squares(facts.values))
+            return len(facts.values), expansion(facts.values.tolist()), expansion(squares(facts.values))
         values = facts.values.tolist()
-        return len(values), _terms(sum(values)), _terms(sum(value * value for value in values))
+        return len(values), terms(sum(values)), terms(sum(value * value for value in values))
 
     def merge(self, one: Any, other: Any) -> tuple[int, list[float], list[float]]:
         """Both together."""
@@ -196,8 +160,8 @@ class ExactMoments:
         """The sample variance to the power of ``power``; None below two values, and where a value is too large to square."""
         if state is None or state[0] < 2 or not all(map(math.isfinite, [*state[1], *state[2]])):
             return None
-        n, whole, squares = state[0], *(sum(map(Fraction, terms)) for terms in state[1:])
-        return math.pow((squares - whole * whole / n) / (n - 1), self.power)
+        n, whole, squared = state[0], *(sum(map(Fraction, part)) for part in state[1:])
+        return math.pow((squared - whole * whole / n) / (n - 1), self.power)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,86 +210,6 @@ class Values:
         if self.k is None:
             return len(state or ())
         return None if state is None else sorted(state, key=lambda value: (-state[value], value))[: self.k]
-
-
-class HyperLogLog:
-    """Hashes of the values while they are few, then registers of leading zeros.
-
-    Ertl's estimator needs no table of corrections and is unbiased from nothing to all 64 bits, which HLL++ corrects for by
-    tables measured once. Source: Flajolet et al. 2007; Ertl, "New cardinality estimation algorithms", 2017.
-    """
-
-    BITS = 12
-    FEW = 1_024
-
-    def fold(self, facts: Facts) -> list[int] | dict[int, int]:
-        """A list of 64-bit hashes, or register to its greatest rank."""
-        return self._fitting(set(map(_hash, set(facts.values.tolist()))))
-
-    def merge(self, one: Any, other: Any) -> list[int] | dict[int, int]:
-        """All hashes of both, or the greater of each register."""
-        if isinstance(one, list) and isinstance(other, list):
-            return self._fitting({*one, *other})
-        left, right = (self._registers(state) if isinstance(state, list) else state for state in (one, other))
-        return {place: max(left.get(place, 0), right.get(place, 0)) for place in {*left, *right}}
-
-    def result(self, state: Any, as_of: int) -> int:
-        """The number of hashes, or the estimate, rounded."""
-        if state is None or isinstance(state, list):
-            return len(state or ())
-        size, longest = 1 << self.BITS, 64 - self.BITS
-        counts = Counter(state.values())
-        z = size * _tau(1 - counts[longest + 1] / size)
-        for rank in range(longest, 0, -1):
-            z = 0.5 * (z + counts[rank])
-        z += size * _sigma(1 - len(state) / size)
-        return round(size * size / (2 * math.log(2) * z))
-
-    def _fitting(self, hashes: set[int]) -> list[int] | dict[int, int]:
-        return sorted(hashes) if len(hashes) <= self.FEW else self._registers(hashes)
-
-    def _registers(self, hashes: Iterable[int]) -> dict[int, int]:
-        registers: dict[int, int] = {}
-        rest_bits = 64 - self.BITS
-        for one in hashes:
-            place, rest = one >> rest_bits, one & ((1 << rest_bits) - 1)
-            registers[place] = max(registers.get(place, 0), rest_bits - rest.bit_length() + 1)
-        return registers
-
-
-@dataclass(frozen=True, slots=True)
-class Percentile:
-    """Counts in buckets whose bounds grow by 2 %: any quantile within 1 %, whatever is merged in which order.
-
-    Source: Masson, Rim, Lee, "DDSketch", 2019.
-    """
-
-    q: float
-
-    def fold(self, facts: Facts) -> dict[int, int]:
-        """Bucket to count. 0 holds zero, positive numbers the positive values' buckets, negative ones the negative values'."""
-        values = facts.values.astype(np.float64)
-        buckets = np.zeros(len(values), dtype=np.int64)
-        some = np.abs(values) > _LEAST
-        buckets[some] = (np.ceil(np.log(np.abs(values[some])) / _LOG_GROWTH) + _SHIFT) * np.sign(values[some])
-        return dict(zip(*(part.tolist() for part in np.unique(buckets, return_counts=True)), strict=True))
-
-    def merge(self, one: Any, other: Any) -> dict[int, int]:
-        """Added up."""
-        return dict(Counter(one) + Counter(other))
-
-    def result(self, state: Any, as_of: int) -> float | None:
-        """The value at rank ``q * (n - 1)``, rounded down."""
-        if state is None:
-            return None
-        rank = math.floor(self.q * (sum(state.values()) - 1))
-        for bucket in sorted(state):
-            rank -= state[bucket]
-            if rank < 0:
-                break
-        if bucket == 0:
-            return 0.0
-        return math.copysign(2 * math.exp((abs(bucket) - _SHIFT) * _LOG_GROWTH) / (1 + math.exp(_LOG_GROWTH)), bucket)
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,46 +307,6 @@ class By:
         return None if state is None else {group: self.inner.result(state[group], as_of) for group in sorted(state)}
 
 
-def total(values: Array) -> Any:
-    """The sum of values without nulls; whole numbers and truths as Python's integers, which do not overflow."""
-    return float(np.add.reduceat(values, FIRST)[0]) if values.dtype == np.float64 else sum(values.tolist())
-
-
-def expansion(values: Sequence[float]) -> list[float]:
-    """Doubles whose exact sum is that of the values, each the correctly rounded rest of those before it; one where it is infinite.
-
-    Source: Shewchuk, "Adaptive precision floating-point arithmetic", 1997, by way of `math.fsum`.
-    """
-    rest, terms = list(values), list[float]()
-    try:
-        while (term := math.fsum(rest)) or not terms:
-            terms.append(term)
-            rest.append(-term)
-            if not math.isfinite(term):
-                return terms[:1]
-    except (OverflowError, ValueError):
-        return [sum(values)]
-    return terms
-
-
-def _terms(whole: int) -> list[float]:
-    """The expansion of a whole number."""
-    terms = [float(whole)]
-    while whole := whole - int(terms[-1]):
-        terms.append(float(whole))
-    return terms
-
-
-def _squares(values: Array) -> list[float]:
-    """Twice as many doubles whose exact sum is that of the squares. Source: Dekker, 1971."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled = values * 134217729.0
-        high = scaled - (scaled - values)
-        low, product = values - high, values * values
-        error = ((high * high - product) + 2.0 * high * low) + low * low
-    return [*product.tolist(), *error.tolist()]
-
-
 def _text(group: Any) -> str:
     """A value of ``by=`` as a map's key, as JSON writes it."""
     return group if isinstance(group, str) else str(group).lower()
@@ -475,40 +319,3 @@ def _storable(whole: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _hash(value: Any) -> int:
-    one_zero = value + 0.0 if isinstance(value, float) else value
-    return int.from_bytes(hashlib.blake2b(_encode(one_zero), digest_size=8).digest(), "big")
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_LOG_GROWTH = math.log(1.01 / 0.99)
-_LEAST = 1e-9
-_SHIFT = 2_000
-
-
-def _sigma(x: float) -> float:
-    if x == 1.0:
-        return math.inf
-    power, z, scale = x, x, 1.0
-    while True:
-        power *= power
-        previous = z
-        z += power * scale
-        scale += scale
-        if z == previous:
-            return z
-
-
-def _tau(x: float) -> float:
-    if x in (0.0, 1.0):
-        return 0.0
-    scale, z = 1.0, 1 - x
-    while True:
-        x = math.sqrt(x)
-        previous = z
-        scale *= 0.5
-        z -= (1 - x) ** 2 * scale
-        if z == previous:
-            return z / 3

@@ -17,7 +17,9 @@ import numpy as np
 
 from mainspring.clock import HOUR
 from mainspring.columns import Array
-from mainspring.feature_engineering.aggregations import FIRST, INT_LIMIT, TALLIES, Aggregation, Facts, Rank, aggregation, merged
+from mainspring.feature_engineering.aggregations import INT_LIMIT, TALLIES, aggregation, merged
+from mainspring.feature_engineering.states import Aggregation, Facts, Rank
+from mainspring.feature_engineering.sums import FIRST
 from mainspring.schema import Status, Type
 from mainspring.spec import Aggregate, View
 

@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from mainspring.clock import SECOND
 from mainspring.columns import Array, to_array
-from mainspring.feature_engineering.aggregations import INT_LIMIT, expansion
+from mainspring.feature_engineering.aggregations import INT_LIMIT
 from mainspring.feature_engineering.facts import present, typed
+from mainspring.feature_engineering.sums import expansion
 from mainspring.schema import Type
 from mainspring.spec import Aggregate
 

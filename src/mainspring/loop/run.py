@@ -155,11 +155,7 @@ class Run:
     def _build(self, at: int) -> Dataset:
         self.progress.step("build training set", 0, 1)
         self.tables.catch_up(self.log)
-        return self.retrainer.builder.build(
-            None if self.system.model.history_us is None else at - self.system.model.history_us,
-            at,
-            lambda done, total: self.progress.step("build training set", done, total),
-        )
+        return self.retrainer.dataset(at, lambda done, total: self.progress.step("build training set", done, total))
 
     def _replay(self, server: ServerProcess) -> Answered:
         start, end = self.recording.history_until, self.recording.end

@@ -39,7 +39,7 @@ def compare(first: Version, second: Version, first_data: Mapping[str, Any], seco
     """
     before, after = ModelManifest.of(first), ModelManifest.of(second)
     metrics = _changes(before.metrics, after.metrics)
-    single = ("system", "code", "seed", "seconds", "bytes", "latency", "card", "licence", "note")
+    single = ("system", "code", "seed", "seconds", "bytes", "latency", "card", "licence", "note", "made_from")
     return Difference(
         first.id,
         second.id,

@@ -24,7 +24,9 @@ class ModelManifest:
     request to its type (``request``) and the label to its own (``label``), ``dataset`` is the id of the version that holds the
     training set's manifest. ``seconds`` is the time of the fit, ``bytes`` the size of all artifacts, ``latency`` maps quantiles
     (``p50``, ``p99``) of one row's prediction to microseconds, ``environment`` packages to their versions, ``card`` names the
-    artifact that is the model's card, ``licence`` is an SPDX expression.
+    artifact that is the model's card, ``licence`` is an SPDX expression. ``start`` is the id of the version that the model went on
+    from, ``rows`` the number of rows that it was fitted to itself. A model that was made smaller names in ``made_from`` the version
+    that it was made from, and in ``compression`` the steps and what both measured side by side.
     """
 
     system: str = ""
@@ -42,6 +44,10 @@ class ModelManifest:
     card: str = ""
     licence: str = ""
     note: str = ""
+    start: str = ""
+    rows: int | None = None
+    made_from: str = ""
+    compression: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As it is registered."""
@@ -61,7 +67,7 @@ class ModelManifest:
 
 
 @cache
-def environment() -> Mapping[str, str]:
+def dependencies() -> Mapping[str, str]:
     """Python, this package and those of its dependencies and extras that are installed, with their versions; looked up once."""
     found = {"python": platform.python_version(), "mainspring": importlib.metadata.version("mainspring")}
     for requirement in importlib.metadata.requires("mainspring") or []:

@@ -12,6 +12,7 @@ from mainspring.models.protocol import Floats
 
 _STEPS, _ENOUGH = 50, 1e-10
 _EDGE = 1e-12
+_WIDEST, _NARROW, _GOLDEN = 3.0, 1e-4, 0.6180339887498949
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +92,62 @@ class Isotonic:
         return {"kind": "isotonic", "points": list(self.points), "values": list(self.values)}
 
 
-Calibration = Platt | Isotonic
+@dataclass(frozen=True, slots=True)
+class Temperature:
+    """Probabilities of two or more classes to the power ``sharpness``, brought to sum 1: log odds times one number.
+
+    Source: Guo et al., "On calibration of modern neural networks", 2017, whose temperature is ``1 / sharpness``.
+    """
+
+    sharpness: float
+
+    @classmethod
+    def fit(cls, predicted: Floats, truth: Floats, weight: Floats | None = None) -> Temperature:
+        """From probabilities of shape ``(n,)`` or ``(n, classes)`` and class numbers ``(n,)``: the least log loss, by golden section."""
+        weights = np.ones(len(truth)) if weight is None else weight
+        shares = np.column_stack([1 - predicted, predicted]) if predicted.ndim == 1 else predicted
+        told = truth.astype(np.int64)[:, None]
+
+        def loss(log: float) -> float:
+            p = np.take_along_axis(sharpened(shares, np.exp(log)), told, axis=1)[:, 0]
+            return float(-(weights * np.log(np.maximum(p, _EDGE))).sum())
+
+        low, high = -_WIDEST, _WIDEST
+        while high - low > _NARROW:
+            near, far = high - (high - low) * _GOLDEN, low + (high - low) * _GOLDEN
+            low, high = (low, far) if loss(near) <= loss(far) else (near, high)
+        return cls(float(np.exp((low + high) / 2)))
+
+    def apply(self, predicted: Floats) -> Floats:
+        """Calibrated probabilities, of the same shape."""
+        if predicted.ndim == 1:
+            return _logistic(self.sharpness * _logit(predicted))
+        return sharpened(predicted, self.sharpness)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {"kind": "temperature", "sharpness": self.sharpness}
+
+
+Calibration = Platt | Isotonic | Temperature
 KINDS: Mapping[str, type[Platt] | type[Isotonic]] = {"platt": Platt, "isotonic": Isotonic}
+"""What a declaration may name."""
 
 
 def calibration_from(body: Mapping[str, Any]) -> Calibration:
     """What ``to_dict`` wrote."""
     if body["kind"] == "platt":
         return Platt(body["slope"], body["shift"])
+    if body["kind"] == "temperature":
+        return Temperature(body["sharpness"])
     return Isotonic(tuple(body["points"]), tuple(body["values"]))
+
+
+def sharpened(shares: Floats, power: float) -> Floats:
+    """Probabilities of shape ``(n, classes)`` to a power, brought to sum 1: softer below 1."""
+    logs = power * np.log(np.maximum(shares, _EDGE))
+    powered = np.exp(logs - logs.max(axis=1, keepdims=True))
+    return np.asarray(powered / powered.sum(axis=1, keepdims=True))
 
 
 def resampled(predicted: Floats, kept: float) -> Floats:

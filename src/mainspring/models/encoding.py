@@ -15,6 +15,7 @@ from mainspring.models.text_scores import TextScores
 
 MOST_CATEGORIES = 1_000
 LEAST_COUNT = 5
+_BLOCK = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,8 @@ class Encoder:
                 kept = [text for text, count in counted if count >= LEAST_COUNT]
                 if kept or not _numbers(columns[name]):
                     categories[name] = {text: code for code, text in enumerate(kept)}
-        numbers = {name: _coded(columns[name], None) for name in names if name not in categories and name not in texts}
-        medians = {name: float(np.median(column)) for name, column in numbers.items() if len(column) and not np.isnan(column).any()}
+        numbers = ((name, _coded(columns[name], None)) for name in names if name not in categories and name not in texts)
+        medians = {name: float(np.median(column)) for name, column in numbers if len(column) and not np.isnan(column).any()}
         return cls(tuple(names), categories, medians, texts)
 
     @property
@@ -72,12 +73,26 @@ class Encoder:
         outputs = self.texts[name].outputs if name in self.texts else 1
         return (name,) if outputs == 1 else tuple(f"{name}:{number}" for number in range(outputs))
 
+    def by_feature(self, values: Floats) -> Floats:
+        """Values of the columns of the matrix, in the last axis, summed up by feature."""
+        starts = np.cumsum([0, *(len(self.spread(name)) for name in self.names)])[:-1]
+        return np.asarray(np.add.reduceat(values, starts, axis=-1)) if self.texts else values
+
     def transform(self, columns: Mapping[str, npt.NDArray[Any]], scores: Mapping[str, Floats] | None = None) -> Floats:
         """The matrix of shape ``(n, d)`` for columns of shape ``(n,)``; those of texts are ``scores``, if given."""
-        scored = {name: texts.scores(columns[name]) for name, texts in self.texts.items()} if scores is None else scores
-        parts = [scored[name] if name in self.texts else _coded(columns[name], self.categories.get(name)) for name in self.names]
-        coded = np.column_stack(parts)
-        return np.where(np.isnan(coded), self._nulls, coded)
+        coded: list[Floats] = []
+        for name in self.names:
+            if name not in self.texts:
+                coded.append(_coded(columns[name], self.categories.get(name)))
+            else:
+                coded += list((self.texts[name].scores(columns[name]) if scores is None else scores[name]).T)
+        x = np.empty((len(coded[0]), len(coded)))
+        for begin in range(0, len(x), _BLOCK):
+            block = x[begin : begin + _BLOCK]
+            for place, column in enumerate(coded):
+                block[:, place] = column[begin : begin + _BLOCK]
+            np.copyto(block, self._nulls, where=np.isnan(block))
+        return x
 
     def transform_row(self, values: Sequence[Any]) -> Floats:
         """One row of shape ``(d,)`` from values in the order of ``names``, None for null."""
@@ -111,7 +126,7 @@ def _coded(column: npt.NDArray[Any], table: Mapping[str, int] | None) -> npt.NDA
         return np.array([table.get(value, np.nan) for value in column.tolist()], dtype=np.float64)
     if column.dtype == object:
         return np.array([np.nan if value is None else value for value in column.tolist()], dtype=np.float64)
-    return column.astype(np.float64)
+    return column.astype(np.float64, copy=False)
 
 
 def _numbers(column: npt.NDArray[Any]) -> bool:

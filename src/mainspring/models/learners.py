@@ -14,6 +14,7 @@ _KINDS = {
     "xgboost": ("xgboost", "XGBoostLearner"),
     "linear": ("sklearn", "LinearLearner"),
     "net": ("torch_net", "declared_net"),
+    "onnx": ("onnxruntime", "OnnxLearner"),
     "sklearn": ("sklearn", "SklearnLearner"),
 }
 

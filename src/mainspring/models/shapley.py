@@ -9,6 +9,7 @@ import numpy as np
 from mainspring.models.protocol import Floats
 
 _ORDERS = 16
+_AT_ONCE = 512
 
 
 def sampled(predict: Callable[[Floats], Floats], x: Floats, reference: Floats, *, orders: int = _ORDERS, seed: int = 0) -> Floats:
@@ -20,18 +21,22 @@ def sampled(predict: Callable[[Floats], Floats], x: Floats, reference: Floats, *
     Sources: Strumbelj and Kononenko, "Explaining prediction models and individual predictions with feature contributions", 2014;
     pairs of orders after Mitchell et al., "Sampling permutations for Shapley value estimation", 2022.
     """
+    parts = [_sampled(predict, x[start : start + _AT_ONCE], reference, orders, seed) for start in range(0, max(len(x), 1), _AT_ONCE)]
+    values = np.concatenate(parts)
+    return values[:, 0] if values.shape[1] == 1 else values
+
+
+def _sampled(predict: Callable[[Floats], Floats], x: Floats, reference: Floats, orders: int, seed: int) -> Floats:
     n, d = x.shape
-    base = np.atleast_2d(predict(reference[None, :]).reshape(1, -1))[0]
-    values = np.zeros((n, len(base), d + 1))
+    base = predict(reference[None, :]).reshape(1, -1)
+    values = np.zeros((n, base.shape[1], d + 1))
     rng = np.random.default_rng(seed)
     for _ in range(orders):
         order = rng.permutation(d)
         for turn in (order, order[::-1]):
-            row, before = np.tile(reference, (n, 1)), np.tile(base, (n, 1))
-            for column in turn.tolist():
-                row[:, column] = x[:, column]
-                after = predict(row).reshape(n, -1)
-                values[:, :, column] += (after - before) / (2 * orders)
-                before = after
+            come = np.argsort(turn)[None, :] <= np.arange(d)[:, None]
+            rows = np.where(come, x[:, None, :], reference).reshape(n * d, d)
+            scores = np.concatenate([np.tile(base, (n, 1, 1)), predict(rows).reshape(n, d, -1)], axis=1)
+            values[:, :, turn] += np.diff(scores, axis=1).transpose(0, 2, 1) / (2 * orders)
     values[:, :, -1] = base
-    return values[:, 0] if len(base) == 1 else values
+    return values

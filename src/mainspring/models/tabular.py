@@ -1,4 +1,4 @@
-"""A trained model with all it needs to answer: encoder, predictor, offset, calibration, interval. Stored as text and JSON, never pickle."""
+"""A trained model with all it needs to answer: encoder, predictor, offset, calibration, interval, sets. Text and JSON, never pickle."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mainspring.errors import RegistryError, ServingError
+from mainspring.errors import DeclarationError, RegistryError, ServingError
 from mainspring.models.calibration import Calibration, calibration_from, resampled
-from mainspring.models.conformal import ConformalInterval
+from mainspring.models.conformal import HIGH, LOW, ConformalInterval, QuantileInterval
 from mainspring.models.encoding import Encoder
 from mainspring.models.learners import load_predictor
 from mainspring.models.protocol import Floats, Predictor
+from mainspring.models.sets import Bools, PredictionSets, two_columns
 from mainspring.models.text_scores import TEXTS, TextScores, from_bytes, to_bytes
 
 
@@ -35,13 +36,33 @@ class TabularModel:
     predictor: Predictor
     offset: str | None = None
     offset_mean: float = 0.0
-    interval: ConformalInterval | None = None
+    interval: ConformalInterval | QuantileInterval | None = None
     kept: float = 1.0
     calibration: Calibration | None = None
+    sets: PredictionSets | None = None
 
     def predict(self, columns: Mapping[str, npt.NDArray[Any]]) -> Floats:
         """Answers of shape ``(n,)``, or ``(n, outputs)`` of several classes, for feature columns of shape ``(n,)`` each."""
         return self._corrected(self.predictor.predict(self.encoder.transform(columns))) + self._offsets(columns)
+
+    def predict_bounds(self, columns: Mapping[str, npt.NDArray[Any]]) -> tuple[Floats, Floats | None, Floats | None]:
+        """Answers with the lower and upper ends of their intervals, each of shape ``(n,)``; None where the model has no interval."""
+        x, offsets = self.encoder.transform(columns), self._offsets(columns)
+        score = self._corrected(self.predictor.predict(x)) + offsets
+        if self.interval is None:
+            return score, None, None
+        if isinstance(self.interval, ConformalInterval):
+            return score, *self.interval.apply(score)
+        low, high = self.interval.apply(x)
+        return score, np.minimum(low + offsets, score), np.maximum(high + offsets, score)
+
+    def predict_sets(self, columns: Mapping[str, npt.NDArray[Any]], rng: np.random.Generator | None = None) -> Bools:
+        """Which classes may be the true one, of shape ``(n, classes)``; ``rng`` as in `PredictionSets.apply`.
+
+        Raises:
+            DeclarationError: the model was declared without ``sets``.
+        """
+        return self._sets().apply(two_columns(self.predict(columns)), rng)
 
     def predict_row(self, values: Sequence[Any]) -> tuple[float, float | None, float | None]:
         """Answer and interval of one row of feature values in the encoder's order, None for null; of a predictor with one output.
@@ -49,9 +70,27 @@ class TabularModel:
         Raises:
             ServingError: the offset is null and never was in training.
         """
-        score = float(self._corrected(self.predictor.predict_row(self.encoder.transform_row(values)))[0]) + self._offset(values)
-        low, high = (None, None) if self.interval is None else self.interval.apply_one(score)
-        return score, low, high
+        x, offset = self.encoder.transform_row(values), self._offset(values)
+        score = float(self._corrected(self.predictor.predict_row(x))[0]) + offset
+        if self.interval is None:
+            return score, None, None
+        if isinstance(self.interval, ConformalInterval):
+            return score, *self.interval.apply_one(score)
+        low, high = self.interval.apply_one(x)
+        return score, min(low + offset, score), max(high + offset, score)
+
+    def predict_set_row(self, values: Sequence[Any]) -> tuple[int, ...]:
+        """The classes that may be the true one of a row of feature values; errors as in `predict_sets`."""
+        probability = self._corrected(self.predictor.predict_row(self.encoder.transform_row(values)))
+        inside = self._sets().apply(two_columns(probability if self.predictor.outputs == 1 else probability[None, :]))
+        return tuple(np.flatnonzero(inside[0]).tolist())
+
+    def contributions(self, columns: Mapping[str, npt.NDArray[Any]]) -> Floats:
+        """What each feature adds to each row's score before the link, as in `reasons`: ``(n, d)``, or ``(n, outputs, d)``."""
+        effects = self.encoder.by_feature(self.predictor.contributions(self.encoder.transform(columns))[..., :-1])
+        if self.offset is not None:
+            effects[:, self.encoder.names.index(self.offset)] += self._offsets(columns) - self.offset_mean
+        return effects
 
     def reasons(self, values: Sequence[Any], most: int) -> list[tuple[str, float]]:
         """The ``most`` features, and words of free text, with the largest effect on this row's score before the link.
@@ -91,9 +130,11 @@ class TabularModel:
             "interval": None if self.interval is None else self.interval.to_dict(),
             "kept": self.kept,
             "calibration": None if self.calibration is None else self.calibration.to_dict(),
+            "sets": None if self.sets is None else self.sets.to_dict(),
         }
         texts = {TEXTS: to_bytes(self.encoder.texts)} if self.encoder.texts else {}
-        return {**self.predictor.to_artifacts(), **texts, "model.json": json.dumps(rest, sort_keys=True).encode()}
+        bounds = self.interval.to_artifacts() if isinstance(self.interval, QuantileInterval) else {}
+        return {**self.predictor.to_artifacts(), **bounds, **texts, "model.json": json.dumps(rest, sort_keys=True).encode()}
 
     @classmethod
     def from_artifacts(cls, artifacts: Mapping[str, bytes]) -> TabularModel:
@@ -104,16 +145,27 @@ class TabularModel:
         """
         rest = json.loads(artifacts["model.json"])
         encoder = Encoder.from_dict(rest["encoder"], _texts(rest.get("texts", []), artifacts))
-        interval = None if rest["interval"] is None else ConformalInterval.from_dict(rest["interval"])
+        kind, settings, names = rest["kind"], rest["settings"], encoder.columns
+        interval: ConformalInterval | QuantileInterval | None = None
+        if rest["interval"] is not None and "below" in rest["interval"]:
+            low, high = (load_predictor(kind, settings, _part(artifacts, prefix), names) for prefix in (LOW, HIGH))
+            interval = QuantileInterval(low, high, **rest["interval"])
+        elif rest["interval"] is not None:
+            interval = ConformalInterval.from_dict(rest["interval"])
         calibration = None if rest["calibration"] is None else calibration_from(rest["calibration"])
-        predictor = load_predictor(rest["kind"], rest["settings"], artifacts, encoder.columns)
-        known = (encoder, rest["kind"], rest["settings"], predictor, rest["offset"], rest["offset_mean"], interval)
-        return cls(*known, rest["kept"], calibration)
+        sets = None if rest.get("sets") is None else PredictionSets.from_dict(rest["sets"])
+        predictor = load_predictor(kind, settings, artifacts, names)
+        return cls(encoder, kind, settings, predictor, rest["offset"], rest["offset_mean"], interval, rest["kept"], calibration, sets)
 
     def _corrected(self, predicted: Floats) -> Floats:
         """The predictor's word as it is among all rows, calibrated."""
         whole = predicted if self.kept == 1 else resampled(predicted, self.kept)
         return whole if self.calibration is None else self.calibration.apply(whole)
+
+    def _sets(self) -> PredictionSets:
+        if self.sets is None:
+            raise DeclarationError("The model has no prediction sets. Declare them: sets=0.9, and train again.")
+        return self.sets
 
     def _offset(self, values: Sequence[Any]) -> float:
         if self.offset is None:
@@ -125,6 +177,10 @@ class TabularModel:
 
     def _offsets(self, columns: Mapping[str, npt.NDArray[Any]]) -> Floats | float:
         return 0.0 if self.offset is None else offset_of(columns[self.offset], self.encoder.medians.get(self.offset, 0.0))
+
+
+def _part(artifacts: Mapping[str, bytes], prefix: str) -> dict[str, bytes]:
+    return {name.removeprefix(prefix): data for name, data in artifacts.items() if name.startswith(prefix)}
 
 
 def offset_of(column: npt.NDArray[Any], null: float = 0.0) -> Floats:

@@ -9,6 +9,7 @@ from mainspring.spec.model import LightGBM, Linear, Model, Net, Sklearn, XGBoost
 from mainspring.spec.operation import PREVIOUS, Monitor, Policy, Rollout
 from mainspring.spec.requirements import Quality, Requirements, at_least, at_most, between
 from mainspring.spec.source import Source
+from mainspring.spec.splits import GroupSplit, LeaveLastOut, TimeGroupSplit, TimeSplit
 from mainspring.spec.system import System
 from mainspring.spec.text import Text
 
@@ -24,7 +25,9 @@ __all__ = [
     "Fresh",
     "Function",
     "GroupMedian",
+    "GroupSplit",
     "Label",
+    "LeaveLastOut",
     "LightGBM",
     "Linear",
     "LinearRule",
@@ -42,6 +45,8 @@ __all__ = [
     "Source",
     "System",
     "Text",
+    "TimeGroupSplit",
+    "TimeSplit",
     "Unique",
     "View",
     "XGBoost",

@@ -23,13 +23,31 @@ from mainspring.spec.model import LightGBM, Linear, Net, Sklearn, XGBoost
 from mainspring.spec.operation import Monitor, Policy, Rollout
 from mainspring.spec.requirements import Quality, Requirements
 from mainspring.spec.source import Source
+from mainspring.spec.splits import GroupSplit, LeaveLastOut, TimeGroupSplit, TimeSplit
 from mainspring.spec.text import Text
 
 _NOUNS: dict[str, type[Any]] = {
     noun.__name__: noun
     for noun in (
-        *(Aggregate, Ahead, Column, Field, Fixed, Fresh, GroupMedian, Label, LightGBM, Linear, LinearRule, Monitor, Net),
-        *(Nulls, Policy, Quality, RecentRatio, Requirements, Rollout, Rows, Schema, Sklearn, Source, Text, Unique, View, XGBoost),
+        *(Aggregate, Ahead, Column, Field, Fixed, Fresh, GroupMedian, GroupSplit, Label, LeaveLastOut, LightGBM, Linear, LinearRule),
+        *(
+            Monitor,
+            Net,
+            Nulls,
+            Policy,
+            Quality,
+            RecentRatio,
+            Requirements,
+            Rollout,
+            Rows,
+            Schema,
+            Sklearn,
+            Source,
+            Text,
+            TimeGroupSplit,
+            TimeSplit,
+        ),
+        *(Unique, View, XGBoost),
     )
 }
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from mainspring.clock import parse_duration
 from mainspring.errors import DeclarationError, did_you_mean
+from mainspring.spec.splits import GroupSplit, LeaveLastOut, OneFold, TimeGroupSplit, TimeSplit
 from mainspring.spec.text import Text
 
 PLAIN = ("regression", "binary", "multiclass")
@@ -21,6 +22,11 @@ OBJECTIVES = {
 OF_NETS = ("regression", "regression_l1", "quantile", "binary", "multiclass")
 SHAPES = ("mlp", "wide_and_deep")
 CALIBRATIONS = ("isotonic", "platt")
+RETRAINS = ("full", "incremental", "both")
+INTERVALS = ("residuals", "quantiles")
+SETS = ("lac", "aps", "raps")
+FURTHER = 10
+"""Going on from a fitted model takes one in so many of its trees or epochs."""
 _OF_XGBOOST = {
     "regression": "reg:squarederror",
     "regression_l1": "reg:absoluteerror",
@@ -34,27 +40,44 @@ _OF_XGBOOST = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """What every model declares: on how much history it is fitted, when again, and what is made of its answers.
+    """What every model declares: on how much history it is fitted, when and how again, and what is made of its answers.
 
     ``offset`` names a feature that the model corrects instead of predicting from nothing; where it is null, it is 0 if there
     were such rows in training, and else the model leaves the answer to the fallback. ``interval`` are the two quantiles of
-    the predictive interval, from split conformal residuals on the newest ``holdout`` of the training data. ``ignore`` names
-    features that only other features use. ``text`` says which features are free text, and how it is read: `Linear` learns weights of
-    terms and of columns together, everything else learns from a score of the text, fitted before. ``balanced`` gives all classes the
-    same weight. Of two classes, ``negatives`` is the share of the zeros that is learned from (what the model says is corrected for
-    it), and ``calibration`` (``"isotonic"``, ``"platt"``) makes probabilities of scores, on the holdout.
+    the predictive interval: by ``residuals`` around the prediction, or with ``interval_by="quantiles"`` around two further
+    predictors that learn them, in both cases made so that it holds on held-out rows. ``ignore`` names features that only other
+    features use.
+
+    Rows are held out by ``split``; without one, that is the newest ``holdout`` of them. Its validation side is what early stopping,
+    calibration, sets and interval look at, and its test side what the gate judges by; without a test side, the same rows do both.
+    ``group`` is the column of the request whose values a split by groups keeps together. ``retrain`` says how the model is fitted
+    again: ``full`` anew on all rows, ``incremental`` on the rows that are new, going on from the champion's trees or weights, or
+    ``both``, of which the better on the held-out rows is taken.
+
+    ``text`` says which features are free text, and how it is read: `Linear` learns weights of terms and of columns together, everything
+    else learns from a score of the text, fitted before. Of two classes, ``negatives`` is the share of the zeros that is learned from
+    (what the model says is corrected for it), and ``calibration`` (``"isotonic"``, ``"platt"``) makes probabilities of scores, on the
+    holdout. Of classes, ``balanced`` gives all the same weight, ``sets`` is the share of rows whose set of classes holds
+    the true one, ``sets_by`` how sets are made (`SETS`), and ``sets_per_class`` whether the share holds for each class by itself.
     """
 
     seed: int = 0
     offset: str | None = None
     interval: tuple[float, float] | None = None
+    interval_by: str = "residuals"
     history: str | None = None
     holdout: str = "14d"
+    split: OneFold | None = None
+    group: str | None = None
     retrain_every: str | None = None
+    retrain: str = "full"
     ignore: Sequence[str] = ()
     negatives: float = 1.0
     balanced: bool = False
     calibration: str | None = None
+    sets: float | None = None
+    sets_by: str = "lac"
+    sets_per_class: bool = False
     text: Sequence[Text] = ()
 
     def __post_init__(self) -> None:
@@ -66,18 +89,33 @@ class Model:
                 raise self._error(f"text '{column}' is named twice, ignored, or the offset. Name it once.")
         if self.interval is not None and not 0 < self.interval[0] < self.interval[1] < 1:
             raise self._error(f"interval {self.interval} must be two rising quantiles between 0 and 1.")
+        for name, value, known in (("interval_by", self.interval_by, INTERVALS), ("sets_by", self.sets_by, SETS)):
+            if value not in known:
+                raise self._error(f"{name} '{value}' is not known.{did_you_mean(value, known)}")
+        if self.sets is not None and not 0 < self.sets < 1:
+            raise self._error(f"sets={self.sets} must be a share between 0 and 1: how many sets hold the true class.")
         if not 0 < self.negatives <= 1:
             raise self._error(f"negatives={self.negatives} must be a share above 0, at most 1.")
         if self.calibration not in (None, *CALIBRATIONS):
             raise self._error(f"calibration '{self.calibration}' is not known.{did_you_mean(self.calibration or '', CALIBRATIONS)}")
+        if self.retrain not in RETRAINS:
+            raise self._error(f"retrain '{self.retrain}' is not known.{did_you_mean(self.retrain, RETRAINS)}")
+        if not isinstance(self.split, OneFold | None):
+            raise self._error(
+                f"split {self.split} does not part rows in one way. Declare a TimeSplit, GroupSplit, TimeGroupSplit or LeaveLastOut."
+            )
+        if isinstance(self.split, GroupSplit | TimeGroupSplit | LeaveLastOut) != (self.group is not None):
+            raise self._error(
+                f"split {self.split} and group {self.group!r} do not belong together. A split by groups needs the column that groups."
+            )
         for duration in (self.history, self.holdout, self.retrain_every):
             if duration is not None:
                 parse_duration(duration)
 
     @property
-    def holdout_us(self) -> int:
-        """Length of the newest stretch that is held back from training, in microseconds."""
-        return parse_duration(self.holdout)
+    def held_out(self) -> OneFold:
+        """How rows are held out: as declared, or the newest ``holdout``."""
+        return self.split or TimeSplit(self.holdout)
 
     @property
     def history_us(self) -> int | None:
@@ -99,6 +137,17 @@ class Model:
         """The kind of its learner and that one's settings."""
         raise NotImplementedError
 
+    @property
+    def further(self) -> tuple[str, dict[str, Any]] | None:
+        """The learner that goes on from a fitted model; None where a model of this kind can only be fitted anew."""
+        return None
+
+    def learner_of_quantile(self, level: float) -> tuple[str, dict[str, Any]]:
+        """The kind and settings that learn the quantile ``level`` as this model learns its objective."""
+        model: Any = self
+        kind, settings = replace(model, objective="quantile", quantile=level, interval=None, interval_by="residuals").learner
+        return kind, settings
+
     def _error(self, problem: str) -> DeclarationError:
         return DeclarationError(f"{type(self).__name__}: {problem}")
 
@@ -110,8 +159,14 @@ class Model:
             raise self._error(f"balanced is for classes, the task is {self.task}.")
         if self.task == "ranking" and self.text:
             raise self._error("text is for numbers and classes, the task is ranking.")
+        if self.retrain != "full" and self.further is None:
+            raise self._error(f"retrain='{self.retrain}': a model of this kind is fitted anew, which is all it can. Leave it out.")
         if self.task != "regression" and (self.interval is not None or self.offset is not None):
             raise self._error(f"offset and interval are for numbers, the task is {self.task}.")
+        if self.interval_by == "quantiles" and (self.interval is None or "quantile" not in {field.name for field in fields(self)}):
+            raise self._error("interval_by='quantiles' needs interval=(0.1, 0.9), and a learner of quantiles: LightGBM, XGBoost or Net.")
+        if self.sets is not None and self.task not in ("binary", "multiclass"):
+            raise self._error(f"sets are for classes, the task is {self.task}. Declare interval=(0.1, 0.9) for numbers.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +174,8 @@ class LightGBM(Model):
     """Gradient-boosted trees by LightGBM.
 
     ``objective`` is one of `OBJECTIVES`; ``quantile`` that of the objective ``quantile``; ``classes`` their number for
-    ``multiclass``. With ``patience`` trees are added until the loss on the holdout has not fallen for so many.
+    ``multiclass``. With ``patience`` trees are added until the loss on the holdout has not fallen for so many. ``bins`` are the steps of
+    a column, of as many rows each, between which a split can fall: rare rows lie in the last of them.
     """
 
     objective: str = "regression"
@@ -129,6 +185,7 @@ class LightGBM(Model):
     min_leaf_rows: int = 20
     feature_fraction: float = 1.0
     l2: float = 1.0
+    bins: int = 1_023
     classes: int = 1
     quantile: float = 0.5
     patience: int | None = None
@@ -137,8 +194,8 @@ class LightGBM(Model):
         Model.__post_init__(self)
         if self.objective not in OBJECTIVES:
             raise self._error(f"objective '{self.objective}' is not known.{did_you_mean(self.objective, OBJECTIVES)}")
-        if self.trees < 1 or self.leaves < 2 or not 0 < self.learning_rate <= 1:
-            raise self._error("needs trees >= 1, leaves >= 2 and 0 < learning_rate <= 1.")
+        if self.trees < 1 or self.leaves < 2 or self.bins < 2 or not 0 < self.learning_rate <= 1:
+            raise self._error("needs trees >= 1, leaves >= 2, bins >= 2 and 0 < learning_rate <= 1.")
         _check_classes(self, self.classes)
 
     @property
@@ -149,8 +206,14 @@ class LightGBM(Model):
     @property
     def learner(self) -> tuple[str, dict[str, Any]]:
         """See `Model`."""
-        own = ("objective", "trees", "leaves", "learning_rate", "min_leaf_rows", "feature_fraction", "l2", "classes", "patience")
+        own = ("objective", "trees", "leaves", "learning_rate", "min_leaf_rows", "feature_fraction", "l2", "bins", "classes", "patience")
         return "lightgbm", {**{name: getattr(self, name) for name in own}, "alpha": self.quantile}
+
+    @property
+    def further(self) -> tuple[str, dict[str, Any]]:
+        """See `Model`: a tenth of the trees on top."""
+        kind, settings = self.learner
+        return kind, {**settings, "trees": max(1, self.trees // FURTHER)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +251,12 @@ class XGBoost(Model):
         own = ("trees", "depth", "learning_rate", "min_leaf_weight", "row_fraction", "feature_fraction", "l2", "classes", "patience")
         settings = {name: getattr(self, name) for name in own}
         return "xgboost", {**settings, "objective": _OF_XGBOOST[self.objective], "alpha": self.quantile}
+
+    @property
+    def further(self) -> tuple[str, dict[str, Any]]:
+        """See `Model`: a tenth of the trees on top."""
+        kind, settings = self.learner
+        return kind, {**settings, "trees": max(1, self.trees // FURTHER)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +359,12 @@ class Net(Model):
         own = ("objective", "shape", "classes", "dropout", "epochs", "batch", "learning_rate", "weight_decay", "patience")
         lists = {"hidden": list(self.hidden), "crosses": [list(pair) for pair in self.crosses]}
         return "net", {**{name: getattr(self, name) for name in own}, **lists, "level": self.quantile}
+
+    @property
+    def further(self) -> tuple[str, dict[str, Any]]:
+        """See `Model`: fine-tuned for a tenth of the epochs at a tenth of the learning rate."""
+        kind, settings = self.learner
+        return kind, {**settings, "epochs": max(1, self.epochs // FURTHER), "learning_rate": self.learning_rate / FURTHER}
 
 
 def _check_classes(model: Model, classes: int) -> None:

@@ -194,6 +194,8 @@ class _Check:
             self._exists(text.column, features, "model, text")
             if types[text.column] != Type.STR:
                 raise self._error(f"model, text: feature '{text.column}' is {types[text.column]}, free text is str. Leave it out there.")
+        if model.group is not None:
+            self._exists(model.group, system.request.schema.names, "model, group")
         for feature in system.inputs:
             if feature.type in (Type.INSTANT, Type.JSON):
                 what = "an instant" if feature.type == Type.INSTANT else "a list or map"

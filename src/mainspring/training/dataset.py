@@ -26,6 +26,7 @@ from mainspring.errors import TrainingError
 from mainspring.feature_store.offline import AS_OF, OfflineStore
 from mainspring.schema import EVENT_ID, EVENT_TIME, Field, Type
 from mainspring.spec import System
+from mainspring.spec.splits import to_dict
 from mainspring.spec.versions import feature_versions, origins
 from mainspring.storage.tables import Tables
 from mainspring.training.sets import Lazy, Sets, Stretch, address_of
@@ -62,8 +63,8 @@ class Dataset:
             digest.update(np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()
 
-    def where(self, chosen: npt.NDArray[np.bool_]) -> Dataset:
-        """The rows where ``chosen`` of shape ``(n,)`` is true."""
+    def take(self, chosen: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Dataset:
+        """The rows of these numbers, or those where a mask of shape ``(n,)`` is true."""
         columns = Lazy(list(self.columns), lambda name: self.columns[name][chosen])
         return Dataset(columns, self.as_of[chosen], self.label[chosen], self.label_known_at[chosen], self.manifest)
 
@@ -80,6 +81,14 @@ class DatasetBuilder:
     system: System
     tables: Tables
     folder: Path | None = None
+
+    def newest(self) -> int:
+        """The instant of the newest question in the tables.
+
+        Raises:
+            TrainingError: there is none.
+        """
+        return int(_times(self.system, self.tables)[-1])
 
     def build(self, start: int | None, now: int, progress: Progress | None = None) -> Dataset:
         """Requests from ``start`` (None for all) to ``now`` whose label was known by ``now``.
@@ -105,7 +114,8 @@ def load(sets: Sets, address: str, system: System) -> Dataset:
     rows = sets.rows(address, stretches)
     taken = pa.concat_tables(rows)
     as_of, known_at = (np.asarray(taken.column(name).to_numpy(), dtype=np.int64) for name in ("as_of", "label_known_at"))
-    return Dataset(sets.load(stretches, rows, _types(system)), as_of, from_float(taken.column("label")), known_at, manifest)
+    whole = {**manifest, "split": to_dict(system.model.held_out)}
+    return Dataset(sets.load(stretches, rows, _types(system)), as_of, from_float(taken.column("label")), known_at, whole)
 
 
 class _Build:
@@ -151,10 +161,7 @@ class _Build:
 
     def _cut(self) -> list[int]:
         """Where the questions are cut: as in the newest set, and what is new by `STRETCH_ROWS`."""
-        files = self._tables.files(self._system.request.name)
-        if not files:
-            raise TrainingError(f"System '{self._system.name}': source '{self._system.request.name}' has no facts. Ingest some first.")
-        times = np.sort(np.concatenate([pq.read_table(file, columns=[EVENT_TIME]).column(0).to_numpy() for file in files]))
+        times = _times(self._system, self._tables)
         times = times[times < self._now]
         times = times if self._start is None else times[times >= self._start]
         if not len(times):
@@ -235,6 +242,14 @@ class _Build:
         return TrainingError(
             f"System '{self._system.name}': no request before {format_instant(self._now)} has a label yet. Ingest more history."
         )
+
+
+def _times(system: System, tables: Tables) -> npt.NDArray[np.int64]:
+    """The instants of all questions, rising."""
+    files = tables.files(system.request.name)
+    if not files:
+        raise TrainingError(f"System '{system.name}': source '{system.request.name}' has no facts. Ingest some first.")
+    return np.sort(np.concatenate([pq.read_table(file, columns=[EVENT_TIME]).column(0).to_numpy() for file in files]))
 
 
 def from_float(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:

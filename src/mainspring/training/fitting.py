@@ -1,78 +1,91 @@
-"""From feature columns and labels to a model that answers: encoding, learning, calibration, intervals."""
+"""From feature columns and labels to a model that answers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from mainspring.columns import Array
 from mainspring.errors import TrainingError, did_you_mean
-from mainspring.models.calibration import KINDS
-from mainspring.models.conformal import ConformalInterval
 from mainspring.models.encoding import Encoder
 from mainspring.models.learners import learner
 from mainspring.models.protocol import Floats, Predictor, Rows
-from mainspring.models.tabular import TabularModel, offset_of
+from mainspring.models.tabular import TabularModel
 from mainspring.spec import Model
+from mainspring.training.examples import Examples, corrected, encoded, offsets_of, taught
+from mainspring.training.finishing import finished
 from mainspring.training.texts import fit_apart, fit_jointly
 
 
-@dataclass(frozen=True, slots=True)
-class Examples:
-    """What a model learns from: columns of shape ``(n,)`` by name, and labels, weights and query numbers as in `Rows`."""
+def fit_model(
+    spec: Model, names: list[str], examples: Examples, held_out: Examples, *, threads: int = 2, start: TabularModel | None = None
+) -> TabularModel:
+    """The model that ``spec`` declares over the columns ``names``; early stopping, calibration, sets and interval look at ``held_out``.
 
-    columns: Mapping[str, Array]
-    label: Floats
-    weight: Floats | None = None
-    groups: npt.NDArray[np.int64] | None = None
-
-    def __len__(self) -> int:
-        return len(self.label)
-
-
-def fit_model(spec: Model, names: list[str], examples: Examples, held_out: Examples, *, threads: int = 2) -> TabularModel:
-    """The model that ``spec`` declares over the columns ``names``; early stopping, calibration and interval look at ``held_out``.
+    With ``start`` the learner goes on from its predictor, with its encoding of the columns.
 
     Raises:
-        TrainingError: the labels do not fit the task, or the learner cannot learn from them.
+        TrainingError: the labels do not fit the task, the learner cannot learn from them, or it cannot go on from ``start``.
         MissingExtraError: the learner's library is not installed.
     """
     _check(spec, names, examples)
-    if spec.task == "binary":
-        examples = _thinned(examples, spec.negatives, spec.seed)
-    offsets = [_offsets(spec, one) for one in (examples, held_out)]
-    taught, watched = (replace(one, label=one.label - offset) for one, offset in zip((examples, held_out), offsets, strict=True))
-    if spec.balanced:
-        taught = _balanced(taught)
-    encoder, predictor = _fitted(spec, names, taught, watched, threads)
-    kind, settings = spec.learner
-    model = TabularModel(encoder, kind, settings, predictor, spec.offset, float(np.mean(offsets[0])), kept=spec.negatives)
-    return _finished(spec, model, held_out)
+    kind, settings = spec.learner if start is None else _further(spec, names, start)
+    lesson = taught(spec, examples)
+    mean = float(np.mean(offsets_of(spec, examples)))
 
+    def model(encoder: Encoder, predictor: Predictor) -> TabularModel:
+        return TabularModel(encoder, kind, settings, predictor, spec.offset, mean, kept=spec.negatives)
 
-def _fitted(spec: Model, names: list[str], taught: Examples, watched: Examples, threads: int) -> tuple[Encoder, Predictor]:
-    kind, settings = spec.learner
     if spec.text and kind == "linear":
-        return fit_jointly(spec, names, taught.columns, _rows(taught))
-    texts, scores = fit_apart(spec, taught.columns, _rows(taught)) if spec.text else ({}, {})
-    encoder = Encoder.fit(taught.columns, names, texts)
-    predictor = learner(kind, settings).fit(
-        _rows(taught, encoder.transform(taught.columns, scores)),
-        names=encoder.columns,
-        categorical=encoder.categorical,
-        held_out=_rows(watched, encoder.transform(watched.columns)),
-        seed=spec.seed,
-        threads=threads,
-    )
-    return encoder, predictor
+        return finished(spec, model(*fit_jointly(spec, names, lesson)), held_out)
+    encoder, scores = _encoding(spec, names, lesson) if start is None else (start.encoder, None)
+    rows = lesson.rows(encoder.transform(lesson.columns, scores))
+    fit = _Fit(encoder, rows, encoded(encoder, corrected(spec, held_out)), spec.seed, threads)
+    predictor = fit(kind, settings, **({} if start is None else {"start": start.predictor}))
+    return finished(spec, model(encoder, predictor), held_out, lambda level: fit(*spec.learner_of_quantile(level)))
 
 
-def _rows(examples: Examples, x: Floats | None = None) -> Rows:
-    """Labels, weights and query numbers with the matrix ``x``, or with one of no columns."""
-    return Rows(np.zeros((len(examples), 0)) if x is None else x, examples.label, examples.weight, examples.groups)
+def _encoding(spec: Model, names: list[str], lesson: Examples) -> tuple[Encoder, dict[str, Floats] | None]:
+    """The encoder, and where there is free text the scores that may be learned from."""
+    if not spec.text:
+        return Encoder.fit(lesson.columns, names), None
+    texts, scores = fit_apart(spec, lesson)
+    return Encoder.fit(lesson.columns, names, texts), scores
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """Encoded rows that learners are fitted to, and those that they look at meanwhile."""
+
+    encoder: Encoder
+    rows: Rows
+    watched: Rows
+    seed: int
+    threads: int
+
+    def __call__(self, kind: str, settings: dict[str, Any], **further: Any) -> Predictor:
+        return learner(kind, settings).fit(
+            self.rows,
+            names=self.encoder.columns,
+            categorical=self.encoder.categorical,
+            held_out=self.watched,
+            seed=self.seed,
+            threads=self.threads,
+            **further,
+        )
+
+
+def _further(spec: Model, names: list[str], start: TabularModel) -> tuple[str, dict[str, Any]]:
+    """The learner that goes on from ``start``."""
+    texts = [one.column for one in spec.text]
+    same = start.encoder.names == tuple(names) and list(start.encoder.texts) == texts and start.offset == spec.offset
+    if spec.further is None or spec.further[0] != start.kind or not same:
+        raise TrainingError(
+            f"{type(spec).__name__}: it cannot go on from a model of kind '{start.kind}' over {len(start.encoder.names)} columns "
+            "that was declared otherwise. Fit it anew."
+        )
+    return spec.further
 
 
 def _check(spec: Model, names: list[str], examples: Examples) -> None:
@@ -88,35 +101,3 @@ def _check(spec: Model, names: list[str], examples: Examples) -> None:
             )
     if spec.task == "ranking" and examples.groups is None:
         raise TrainingError(f"{type(spec).__name__}: ranking needs the query that each row belongs to. Give groups.")
-
-
-def _offsets(spec: Model, examples: Examples) -> Floats:
-    return np.zeros(len(examples)) if spec.offset is None else offset_of(examples.columns[spec.offset])
-
-
-def _thinned(examples: Examples, share: float, seed: int) -> Examples:
-    """The rows with about ``share`` of the negatives."""
-    if share == 1:
-        return examples
-    kept = (examples.label > 0) | (np.random.default_rng(seed).random(len(examples)) < share)
-    columns = {name: column[kept] for name, column in examples.columns.items()}
-    return Examples(columns, examples.label[kept], None if examples.weight is None else examples.weight[kept])
-
-
-def _balanced(examples: Examples) -> Examples:
-    """The rows with weights under which all classes weigh the same, and a row 1 on average."""
-    weight = np.ones(len(examples)) if examples.weight is None else examples.weight
-    classes = examples.label.astype(np.int64)
-    shares = np.bincount(classes, weight) / weight.sum()
-    scaled = weight / (shares[classes] * np.count_nonzero(shares))
-    return replace(examples, weight=scaled * weight.sum() / scaled.sum())
-
-
-def _finished(spec: Model, model: TabularModel, held_out: Examples) -> TabularModel:
-    if spec.calibration is None and spec.interval is None:
-        return model
-    predicted = model.predict(held_out.columns)
-    calibration = None if spec.calibration is None else KINDS[spec.calibration].fit(predicted, held_out.label, held_out.weight)
-    interval = None if spec.interval is None else ConformalInterval.fit(predicted, held_out.label, spec.interval)
-    known = (model.encoder, model.kind, model.settings, model.predictor, model.offset, model.offset_mean)
-    return TabularModel(*known, interval, model.kept, calibration)

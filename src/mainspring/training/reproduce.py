@@ -12,6 +12,7 @@ import numpy as np
 
 from mainspring.errors import TrainingError
 from mainspring.model_registry import Version
+from mainspring.models.tabular import TabularModel
 from mainspring.spec import System
 from mainspring.storage.tables import Tables
 from mainspring.training.dataset import Dataset, DatasetBuilder
@@ -19,10 +20,12 @@ from mainspring.training.tracking.environment import code_version, environment
 from mainspring.training.tracking.running import Running
 from mainspring.training.tracking.runs import Run, differences
 from mainspring.training.tracking.tracker import Tracker
-from mainspring.training.train import fit, to_artifacts
+from mainspring.training.train import Start, fit, to_artifacts
 
 _PASSING = {"hash", "log_position", "created_by"}
 """What a manifest says of when it was built, and not of its values."""
+_START = "start/"
+"""Before the names of the files of the model that a run went on from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +45,31 @@ class Reproduction:
 
 
 def begin(
-    tracker: Tracker, system: System, dataset: Dataset, *, threads: int, shuffle_labels: np.random.Generator | None, note: str = ""
+    tracker: Tracker,
+    system: System,
+    dataset: Dataset,
+    *,
+    threads: int,
+    shuffle_labels: np.random.Generator | None,
+    start: Start | None = None,
+    note: str = "",
 ) -> Running:
     """Start the run of a `fit` with all that it takes to do it again; to be called before the generator is used."""
     shuffle = None if shuffle_labels is None else shuffle_labels.bit_generator.state
     run = tracker.start(
         system.name,
-        parameters={**asdict(system.model), "threads": threads, "shuffle_labels": shuffle},
+        parameters={
+            **asdict(system.model),
+            "threads": threads,
+            "shuffle_labels": shuffle,
+            "start": None if start is None else {"version": start.version, "until": start.until},
+        },
         data={"hash": dataset.hash, **dataset.manifest},
         seed=system.model.seed,
     )
     run.artifact("system.json", system.to_json().encode())
+    for name, data in {} if start is None else start.model.to_artifacts().items():
+        run.artifact(f"{_START}{name}", data)
     if note:
         run.note({"note": note})
     return run
@@ -77,15 +94,27 @@ def reproduce(tracker: Tracker, run: Run, tables: Tables) -> Reproduction:
     started = time.perf_counter()
     system = System.from_json(tracker.artifact(run, "system.json").decode())
     dataset = DatasetBuilder(system, tables).build(run.data["from"], run.data["until"])
-    trained = fit(system, dataset, threads=run.parameters["threads"], shuffle_labels=_generator(run.parameters["shuffle_labels"]))
+    shuffle_labels, start = _generator(run.parameters["shuffle_labels"]), _started(tracker, run)
+    trained = fit(system, dataset, threads=run.parameters["threads"], shuffle_labels=shuffle_labels, start=start)
     made = {name: hashlib.sha256(data).hexdigest() for name, data in to_artifacts(system, trained).items()}
-    artifacts = {name: (run.artifacts.get(name, ""), made.get(name, "")) for name in sorted({*run.artifacts, *made})}
-    then = {"data": _values(run.data), "environment": tracker.environment(run), "code": run.code}
-    now = {"data": _values(dataset.manifest), "environment": environment(), "code": dict(code_version())}
+    recorded = {name: digest for name, digest in run.artifacts.items() if not name.startswith(_START)}
+    artifacts = {name: (recorded.get(name, ""), made.get(name, "")) for name in sorted({*recorded, *made})}
+    then = {"data": values(run.data), "environment": tracker.environment(run), "code": run.code}
+    now = {"data": values(dataset.manifest), "environment": environment(), "code": dict(code_version())}
     return Reproduction(run.id, artifacts, differences({"then": then, "now": now}), time.perf_counter() - started)
 
 
-def _values(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _started(tracker: Tracker, run: Run) -> Start | None:
+    """The model that a run went on from, from the record."""
+    if run.parameters["start"] is None:
+        return None
+    names = [name for name in run.artifacts if name.startswith(_START)]
+    model = TabularModel.from_artifacts({name.removeprefix(_START): tracker.artifact(run, name) for name in names})
+    return Start(run.parameters["start"]["version"], model, run.parameters["start"]["until"])
+
+
+def values(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What the manifest of a data set says of its values, and not of when it was built."""
     return {name: value for name, value in manifest.items() if name not in _PASSING}
 
 

@@ -14,12 +14,14 @@ import numpy.typing as npt
 from mainspring.columns import Array
 from mainspring.errors import TrainingError
 from mainspring.model_registry import ModelManifest, Registry, Version
-from mainspring.model_registry.manifest import environment
+from mainspring.model_registry.manifest import dependencies
 from mainspring.models.baselines import GroupMedians, LinearLine
 from mainspring.models.tabular import TabularModel
 from mainspring.spec import GroupMedian, LinearRule, System
+from mainspring.spec.splits import Rows
 from mainspring.training.dataset import Dataset
-from mainspring.training.fitting import Examples, fit_model
+from mainspring.training.examples import Examples
+from mainspring.training.fitting import fit_model
 
 MIN_ROWS = 200
 TIMED_ROWS = 200
@@ -28,47 +30,98 @@ FittedBaseline = LinearLine | GroupMedians
 
 
 @dataclass(frozen=True, slots=True)
+class Sides:
+    """Rows that train, that early stopping, calibration and interval look at, and that judge; the last two may be the same."""
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A fitted model to go on from: its version, and the ``until`` of the data set that it was fitted to."""
+
+    version: str
+    model: TabularModel
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
 class Trained:
-    """A fitted model with the baselines fitted on the same rows, and the rows that were held back."""
+    """A fitted model with the baselines fitted on all training rows, the rows that judge it, and the version that it went on from.
+
+    ``rows`` is the number of rows that the model itself was fitted to.
+    """
 
     model: TabularModel
     baselines: Mapping[str, FittedBaseline]
     dataset: Dataset
     holdout: Dataset
     seconds: float
+    rows: int
+    start: str = ""
 
 
-def split(system: System, dataset: Dataset) -> tuple[Dataset, Dataset]:
-    """Training rows and the newest ``model.holdout`` of them, parted in time.
+def split(system: System, dataset: Dataset) -> Sides:
+    """The rows of a data set as `Model.held_out` parts them.
 
-    A row whose label became known only inside the holdout is left out of training, so that nothing of the holdout leaks.
+    Where time parts them, a row whose label became known only when a later side had begun is on none, so that nothing leaks.
 
     Raises:
         TrainingError: fewer than 200 rows on one side.
     """
-    cut = int(dataset.manifest["until"]) - system.model.holdout_us
-    earlier, later = dataset.where((dataset.as_of < cut) & (dataset.label_known_at < cut)), dataset.where(dataset.as_of >= cut)
-    for side, part in (("training", earlier), ("holdout", later)):
-        if len(part) < MIN_ROWS:
-            raise TrainingError(
-                f"System '{system.name}': {len(part)} {side} rows, {MIN_ROWS} are needed. "
-                f"Ingest more history or shorten {type(system.model).__name__}(holdout=...)."
-            )
-    return earlier, later
+    return _sides(system, dataset, np.ones(len(dataset), dtype=np.bool_))
 
 
-def fit(system: System, dataset: Dataset, *, threads: int = 2, shuffle_labels: np.random.Generator | None = None) -> Trained:
-    """Fit the System's model and baselines on ``dataset`` less its holdout, and the interval on the holdout.
+def fit(
+    system: System, dataset: Dataset, *, threads: int = 2, shuffle_labels: np.random.Generator | None = None, start: Start | None = None
+) -> Trained:
+    """Fit the System's model and baselines on the training side of ``dataset``; see `Model` for what is looked at on the others.
 
-    ``shuffle_labels`` permutes the training labels: a model that must be worse, to prove that worse ones are stopped.
+    With ``start`` the model goes on from that one, on the training rows that are new since. ``shuffle_labels`` permutes the training
+    labels: a model that must be worse, to prove that worse ones are stopped.
+
+    Raises:
+        TrainingError: there are too few rows, or no model can go on from ``start``.
     """
-    started = time.perf_counter()
-    earlier, holdout = split(system, dataset)
-    label = earlier.label if shuffle_labels is None else shuffle_labels.permutation(earlier.label)
+    began = time.perf_counter()
+    sides = split(system, dataset)
+    learned = sides.train if start is None else _sides(system, dataset, ~_seen(system, dataset, start.until)).train
+    label = learned.label if shuffle_labels is None else shuffle_labels.permutation(learned.label)
     names = [feature.name for feature in system.inputs]
-    examples, held_out = Examples(earlier.columns, label), Examples(holdout.columns, holdout.label)
-    model = fit_model(system.model, names, examples, held_out, threads=threads)
-    return Trained(model, fit_baselines(system, earlier), dataset, holdout, time.perf_counter() - started)
+    examples, held_out = Examples(learned.columns, label), Examples(sides.validation.columns, sides.validation.label)
+    model = fit_model(system.model, names, examples, held_out, threads=threads, start=None if start is None else start.model)
+    baselines, seconds = fit_baselines(system, sides.train), time.perf_counter() - began
+    return Trained(model, baselines, dataset, sides.test, seconds, len(learned), "" if start is None else start.version)
+
+
+def _sides(system: System, dataset: Dataset, taken: npt.NDArray[np.bool_]) -> Sides:
+    """The sides of a data set, with those training rows alone that are ``taken``."""
+    fold = system.model.held_out.folds(_rows(system, dataset, int(dataset.manifest["until"])))[0]
+    validation = dataset.take(fold.validation)
+    sides = Sides(dataset.take(fold.train[taken[fold.train]]), validation, dataset.take(fold.test) if len(fold.test) else validation)
+    setting = "holdout" if system.model.split is None else "split"
+    for name, side in (("training", sides.train), ("held-out", validation), ("held-out", sides.test)):
+        if len(side) < MIN_ROWS:
+            raise TrainingError(
+                f"System '{system.name}': {len(side)} {name} rows{'' if taken.all() else ' that are new'}, {MIN_ROWS} are needed. "
+                f"Ingest more history, or hold out less: {type(system.model).__name__}({setting}=...)."
+            )
+    return sides
+
+
+def _seen(system: System, dataset: Dataset, until: int) -> npt.NDArray[np.bool_]:
+    """Which rows were on the training side when the data went up to ``until``."""
+    seen = (dataset.as_of < until) & (dataset.label_known_at < until)
+    if seen.any():
+        seen[seen] = system.model.held_out.sides(_rows(system, dataset.take(seen), until))[0]
+    return seen
+
+
+def _rows(system: System, dataset: Dataset, until: int) -> Rows:
+    group = None if system.model.group is None else dataset.columns[system.model.group]
+    return Rows(dataset.as_of, dataset.label_known_at, group, until)
 
 
 def fit_baselines(system: System, dataset: Dataset) -> dict[str, FittedBaseline]:
@@ -113,10 +166,12 @@ def register(
         bytes=sum(map(len, artifacts.values())),
         latency=latency(trained.model, trained.holdout),
         code=code,
-        environment=environment(),
+        environment=dependencies(),
         card=CARD if card else "",
         licence=licence,
         note=note,
+        start=trained.start,
+        rows=trained.rows,
     )
     return registry.register("model", system.name, body.to_dict(), artifacts, at=at)
 

@@ -12,13 +12,12 @@ import numpy as np
 
 from mainspring.errors import MissingExtraError, RegistryError, TrainingError
 from mainspring.models.protocol import Floats, Rows
+from mainspring.models.pruning import Progress, Prune
 
 MODEL = "model.txt"
 _NORMAL = 0
 _FLOAT64 = 1
 _CHECKED_ROWS = 64
-MAX_BIN = 1_023
-"""Steps of a column that a split can fall on. Rare rows lie in its tail, of which 127 or 255 steps of equal mass leave a few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,7 @@ class LightGBMLearner:
     min_leaf_rows: int = 20
     feature_fraction: float = 1.0
     l2: float = 1.0
+    bins: int = 1_023
     classes: int = 1
     alpha: float = 0.5
     patience: int | None = None
@@ -68,7 +68,7 @@ class LightGBMLearner:
             "alpha": self.alpha,
             "num_class": self.classes,
             "seed": seed,
-            "max_bin": MAX_BIN,
+            "max_bin": self.bins,
             "cat_smooth": 20,
             "deterministic": True,
             "force_row_wise": True,
@@ -162,6 +162,17 @@ class Booster:
     def to_artifacts(self) -> dict[str, bytes]:
         """The trees as LightGBM's model text."""
         return {MODEL: str(self._model.model_to_string()).encode()}
+
+
+def pruned_trees(
+    predictor: Booster, settings: Mapping[str, Any], step: Prune, rows: Rows, categorical: Sequence[str],  # noqa: ARG001
+    *, seed: int, threads: int, progress: Progress,  # noqa: ARG001
+) -> tuple[Booster, dict[str, Any]]:  # fmt: skip
+    """The first trees, without the last ``step.share`` of them; see `mainspring.models.pruning.prune`. Nothing is fitted again."""
+    kept = max(1, round(predictor._model.current_iteration() * (1 - step.share)))
+    model = _lightgbm().Booster(model_str=predictor._model.model_to_string(num_iteration=kept))
+    progress(1, 1)
+    return Booster(model, predictor.names), {**settings, "trees": kept}
 
 
 class _SingleRow:

@@ -60,7 +60,7 @@ class _Sum(nn.Module):
         self.wide = head(inputs.numbers, outputs) if inputs.numbers else None
 
     def forward(self, z: Any) -> Any:
-        scores = z[:, self.width :].reshape(len(z), -1, self.outputs).sum(1) + self.deep(z[:, : self.width])
+        scores = z[:, self.width :].unflatten(1, (-1, self.outputs)).sum(1) + self.deep(z[:, : self.width])
         return scores if self.wide is None else scores + self.wide(z[:, : self.numbers])
 
 

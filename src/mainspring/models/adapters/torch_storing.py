@@ -1,4 +1,7 @@
-"""Nets as files: weights as safetensors, all else as JSON with a digest over both. Nothing in them is ever executed."""
+"""Nets as files: weights as safetensors, all else as JSON with a digest over both. Nothing in them is ever executed.
+
+A tensor that is largely zeros is kept as the bits that tell where it is not zero, and the values there.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from mainspring.errors import MissingExtraError, RegistryError
+from mainspring.models.adapters.torch_runtime import torch
 
 try:
     from safetensors.torch import load as read_tensors
@@ -18,11 +24,13 @@ except ImportError as error:
 WEIGHTS = "net.safetensors"
 BODY = "net.json"
 FORMAT = 1
+WORTH_PACKING = 0.75
+"""The share of a tensor's bytes that its packed form must not exceed."""
 
 
 def to_files(kind: str, body: Mapping[str, Any], net: Any) -> dict[str, bytes]:
     """``net.safetensors`` with the weights and ``net.json`` with ``body``, the kind and the digest of both."""
-    weights = write_tensors({name: one.contiguous() for name, one in net.state_dict().items()})
+    weights = write_tensors({name: part for key, one in net.state_dict().items() for name, part in _packed(key, one).items()})
     whole = {"format": FORMAT, "kind": kind, "body": body}
     return {WEIGHTS: weights, BODY: json.dumps({**whole, "digest": _digest(whole, weights)}, sort_keys=True).encode()}
 
@@ -57,7 +65,7 @@ def read_weights(net: Any, artifacts: Mapping[str, bytes]) -> None:
         RegistryError: they are not this net's.
     """
     try:
-        net.load_state_dict(read_tensors(artifacts[WEIGHTS]))
+        net.load_state_dict(_unpacked(read_tensors(artifacts[WEIGHTS]), net.state_dict()))
     except Exception as error:
         raise RegistryError(f"{WEIGHTS}: these are not this net's weights ({error}). Register the version again.") from error
     net.eval()
@@ -74,6 +82,24 @@ def check_columns(stored: tuple[str, ...], declared: tuple[str, ...]) -> None:
             f"{BODY}: the net was trained on {len(stored)} columns ({', '.join(stored)}), declared are {len(declared)} "
             f"({', '.join(declared)}). It belongs to another system."
         )
+
+
+def _packed(name: str, tensor: Any) -> dict[str, Any]:
+    dense = tensor.contiguous()
+    if dense.ndim < 2:
+        return {name: dense}
+    kept = dense != 0
+    packed = {f"{name}:kept": torch.from_numpy(np.packbits(kept.numpy())), f"{name}:values": dense[kept]}
+    return packed if sum(one.nbytes for one in packed.values()) <= WORTH_PACKING * dense.nbytes else {name: dense}
+
+
+def _unpacked(stored: dict[str, Any], build: Mapping[str, Any]) -> dict[str, Any]:
+    for name, like in build.items():
+        if f"{name}:kept" in stored:
+            kept = np.unpackbits(stored.pop(f"{name}:kept").numpy(), count=like.numel()).astype(np.bool_)
+            stored[name] = torch.zeros_like(like)
+            stored[name][torch.from_numpy(kept).view(like.shape)] = stored.pop(f"{name}:values")
+    return stored
 
 
 def _digest(whole: Mapping[str, Any], weights: bytes) -> str:

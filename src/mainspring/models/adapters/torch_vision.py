@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,10 @@ STAGES = (Stage(16, expand=1), Stage(24, 2, 2), Stage(40, 2, 2), Stage(80, 2, 2)
 
 @dataclass(frozen=True, slots=True)
 class Cnn:
-    """The shape of the net; ``width`` multiplies channels and ``depth`` repeats, together the compound scaling of EfficientNet."""
+    """The shape of the net; ``width`` multiplies channels and ``depth`` repeats, together the compound scaling of EfficientNet.
+
+    ``left`` are the channels that pruning left inside each block and in the last layer, in order; empty while there are all.
+    """
 
     stem: int = 16
     stages: tuple[Stage, ...] = STAGES
@@ -54,6 +58,7 @@ class Cnn:
     width: float = 1.0
     depth: float = 1.0
     dropout: float = 0.1
+    left: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,31 +101,30 @@ class ImageLearner:
     schedule: Schedule = field(default_factory=lambda: Schedule(batch=64))
 
     def fit(
-        self, images: Images, y: Floats, *, weight: Floats | None, held_out: tuple[Images, Floats] | None, seed: int, threads: int
-    ) -> ImagePredictor:
+        self, images: Images, y: Floats, *, weight: Floats | None, held_out: tuple[Images, Floats] | None, seed: int, threads: int,
+        start: ImagePredictor | None = None,
+    ) -> ImagePredictor:  # fmt: skip
         """Fit to uint8 images of shape ``(n, h, w, c)`` and labels of shape ``(n,)``; one thread repeats to the bit.
+
+        With ``start`` its net goes on learning, whatever this learner's shape.
 
         Raises:
             DataError: these are no such images.
             TrainingError: the labels do not suit the task, or the loss is not finite.
         """
-        size = images.shape[1:]
-        target = targets(y, weight)
-        (task,) = learn_tasks((self.task,), target[:, :-1], target[:, -1])
+        x, target = _images(images, images.shape[1:] if start is None else start.size), targets(y, weight)
         with repeatable(seed, threads):
-            net = _build(self.shape, size[-1], task)
-            fitted = ImagePredictor((size[0], size[1], size[2]), self.shape, task, net)
-            x, labels = _images(images, fitted.size), torch.from_numpy(target)
-            _learn_channels(net[0], images)
+            fitted = self._begun(images, target) if start is None else replace(start, net=copy.deepcopy(start.net))
+            labels = torch.from_numpy(target)
             held = None if held_out is None else (_images(held_out[0], fitted.size), torch.from_numpy(targets(held_out[1], None)))
             descend(
-                net,
-                lambda batch: mean_loss((task,), net(x[batch]), labels[batch]),
+                fitted.net,
+                lambda batch: mean_loss((fitted.task,), fitted.net(x[batch]), labels[batch]),
                 len(x),
                 self.schedule,
                 None if held is None else lambda: _loss_of(fitted, *held),
             )
-        net.eval()
+        fitted.net.eval()
         return fitted
 
     def load(self, artifacts: Mapping[str, bytes], size: tuple[int, int, int]) -> ImagePredictor:
@@ -134,12 +138,20 @@ class ImageLearner:
             raise RegistryError(f"net.json: the net was trained on images of shape {body.get('size')}, asked for is {list(size)}.")
         try:
             stages = tuple(Stage(**one) for one in body["shape"]["stages"])
-            shape, (task,) = Cnn(**{**body["shape"], "stages": stages}), tasks_from_list(body["task"])
-            net = _build(shape, size[-1], task)
+            left = tuple(body["shape"].get("left", ()))
+            shape, (task,) = Cnn(**{**body["shape"], "stages": stages, "left": left}), tasks_from_list(body["task"])
+            net = build_images(shape, size[-1], task)
         except (KeyError, TypeError, ValueError) as error:
             raise RegistryError(f"net.json: it does not describe a net of this version ({error}). Train it again.") from error
         read_weights(net, artifacts)
         return ImagePredictor(size, shape, task, net)
+
+    def _begun(self, images: Images, target: Floats) -> ImagePredictor:
+        height, width, channels = images.shape[1:]
+        (task,) = learn_tasks((self.task,), target[:, :-1], target[:, -1])
+        net = build_images(self.shape, channels, task)
+        _learn_channels(net[0], images)
+        return ImagePredictor((height, width, channels), self.shape, task, net)
 
 
 class _Channels(nn.Module):
@@ -165,19 +177,21 @@ class _Squeeze(nn.Module):
         return x * self.gate(x)
 
 
-class _InvertedResidual(nn.Module):
-    def __init__(self, channels: int, out: int, stride: int, expand: int) -> None:
+class InvertedResidual(nn.Module):
+    """A block of MobileNetV2 with ``inner`` channels between ``channels`` and ``out``; without ``expand`` they are the ``channels``."""
+
+    def __init__(self, channels: int, inner: int, out: int, stride: int, expand: bool) -> None:
         super().__init__()
-        inner = channels * expand
         self.residual = stride == 1 and channels == out
         self.path = nn.Sequential(
-            *(_convolution(channels, inner, 1) if expand > 1 else []),
+            *(_convolution(channels, inner, 1) if expand else []),
             *_convolution(inner, inner, 3, stride, groups=inner),
             _Squeeze(inner, max(4, channels // 4)),
             *_convolution(inner, out, 1)[:-1],
         )
 
     def forward(self, x: Any) -> Any:
+        """The images after the block."""
         return x + self.path(x) if self.residual else self.path(x)
 
 
@@ -186,15 +200,17 @@ def _convolution(channels: int, out: int, kernel: int, stride: int = 1, groups: 
     return [layer, nn.BatchNorm2d(out), nn.SiLU()]
 
 
-def _build(shape: Cnn, channels: int, task: Task) -> Any:
-    stem = _scaled(shape.stem, shape.width)
+def build_images(shape: Cnn, channels: int, task: Task) -> Any:
+    """The net as one row of layers, for images of so many channels."""
+    stem, left = _scaled(shape.stem, shape.width), iter(shape.left)
     layers, at = [_Channels(channels), *_convolution(channels, stem, 3)], stem
     for stage in shape.stages:
         out = _scaled(stage.channels, shape.width)
         for repeat in range(max(1, round(stage.repeats * shape.depth))):
-            layers.append(_InvertedResidual(at, out, stage.stride if repeat == 0 else 1, stage.expand))
+            inner = next(left, at * stage.expand)
+            layers.append(InvertedResidual(at, inner, out, stage.stride if repeat == 0 else 1, stage.expand > 1))
             at = out
-    last = _scaled(shape.last, shape.width)
+    last = next(left, _scaled(shape.last, shape.width))
     top = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(shape.dropout), head(last, task.outputs)]
     return nn.Sequential(*layers, *_convolution(at, last, 1), *top)
 
@@ -208,7 +224,7 @@ def _learn_channels(channels: Any, images: Images) -> None:
     channels.deviation.copy_(torch.from_numpy(np.maximum(images.std(axis=(0, 1, 2), dtype=np.float64), 1.0)))
 
 
-def _images(images: Images, size: tuple[int, int, int]) -> Any:
+def _images(images: Images, size: tuple[int, ...]) -> Any:
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != size:
         raise DataError(f"An image net got {images.dtype} of shape {images.shape}. Give uint8 of shape (n, {', '.join(map(str, size))}).")
     return torch.from_numpy(np.ascontiguousarray(images))

@@ -147,8 +147,12 @@ class TimeGroupSplit:
 
     def folds(self, rows: Rows) -> tuple[Fold, ...]:
         """One fold."""
+        return (_fold(self, rows, *self.sides(rows), judges=self.time.test is not None),)
+
+    def sides(self, rows: Rows) -> tuple[Bools, Bools, Bools]:
+        """Which rows train, choose and judge."""
         train, validation, test = (one & other for one, other in zip(self.time.sides(rows), self.group.sides(rows), strict=True))
-        return (_fold(self, rows, train, validation, test, judges=self.time.test is not None),)
+        return train, validation, test
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +174,10 @@ class LeaveLastOut:
 
     def folds(self, rows: Rows) -> tuple[Fold, ...]:
         """One fold."""
+        return (_fold(self, rows, *self.sides(rows), judges=self.test > 0),)
+
+    def sides(self, rows: Rows) -> tuple[Bools, Bools, Bools]:
+        """Which rows train, choose and judge."""
         codes = _codes(rows.groups(self))[1]
         order = np.lexsort((rows.as_of, codes))
         sizes = np.bincount(codes)
@@ -184,14 +192,9 @@ class LeaveLastOut:
         taken = long[codes]
         known = rows.label_known_at
         return (
-            _fold(
-                self,
-                rows,
-                ~taken | ((left >= held) & (known < validation_begins)),
-                taken & (left >= self.test) & (left < held) & ((known < test_begins) | (self.test == 0)),
-                taken & (left < self.test),
-                judges=self.test > 0,
-            ),
+            ~taken | ((left >= held) & (known < validation_begins)),
+            taken & (left >= self.test) & (left < held) & ((known < test_begins) | (self.test == 0)),
+            taken & (left < self.test),
         )
 
 
@@ -219,7 +222,8 @@ class WalkForward:
         return tuple(self.each.folds(Rows(rows.as_of, rows.label_known_at, rows.group, end))[0] for end in ends)
 
 
-Split = TimeSplit | GroupSplit | TimeGroupSplit | LeaveLastOut | WalkForward
+OneFold = TimeSplit | GroupSplit | TimeGroupSplit | LeaveLastOut
+Split = OneFold | WalkForward
 
 _KINDS: Mapping[str, type[Any]] = {one.__name__: one for one in (TimeSplit, GroupSplit, TimeGroupSplit, LeaveLastOut, WalkForward)}
 

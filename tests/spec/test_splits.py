@@ -11,18 +11,7 @@ from hypothesis import strategies as st
 
 from mainspring.clock import DAY, HOUR
 from mainspring.errors import DeclarationError, TrainingError
-from mainspring.training.splits import (
-    Fold,
-    GroupSplit,
-    LeaveLastOut,
-    Rows,
-    Split,
-    TimeGroupSplit,
-    TimeSplit,
-    WalkForward,
-    from_dict,
-    to_dict,
-)
+from mainspring.spec.splits import Fold, GroupSplit, LeaveLastOut, Rows, Split, TimeGroupSplit, TimeSplit, WalkForward, from_dict, to_dict
 
 DURATIONS = st.sampled_from(["6h", "1d", "3d"])
 MAYBE = st.none() | DURATIONS

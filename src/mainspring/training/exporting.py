@@ -1,0 +1,60 @@
+"""From a registered version to a file that other runtimes read, held against the version on rows of its own data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mainspring.errors import ExportError, RegistryError
+from mainspring.model_registry import ModelManifest, Registry, Version
+from mainspring.models.export import annotated, as_onnx
+from mainspring.models.parity import Parity
+from mainspring.models.tabular import TabularModel
+from mainspring.training.dataset import DatasetBuilder
+
+COMPARED_ROWS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The ONNX ``file`` of a ``version``, made from a model of ``kind``, and how far it is from that."""
+
+    version: str
+    kind: str
+    file: bytes
+    columns: tuple[str, ...]
+    parity: Parity
+
+
+def export(
+    registry: Registry,
+    builder: DatasetBuilder,
+    version: Version,
+    *,
+    decide_at: Sequence[float] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Exported:
+    """The model of ``version`` as one ONNX file, compared on up to 2,000 of the newest rows of its data set.
+
+    The file answers for the encoded matrix, before offset and calibration; its metadata hold ``model.json``, which says how values are
+    encoded and what is made of the answer. ``decide_at`` are thresholds: no compared row may be decided otherwise.
+
+    Raises:
+        RegistryError: the version cannot be read, or was trained with other definitions of features.
+        TrainingError: the sources hold no rows of its data set.
+        ExportError: there is no ONNX form of it, as of one that reads free text, or the file is not at par.
+    """
+    if version.manifest["features"] != builder.system.feature_hashes:
+        raise RegistryError(f"Version '{version.id}' was trained with other definitions of features than now. Train again.")
+    model = TabularModel.from_artifacts({name: registry.artifact(version, name) for name in version.artifacts})
+    if model.encoder.texts:
+        raise ExportError(f"Version '{version.id}' reads free text, which has no ONNX form. Serve it as it is.")
+    recorded = registry.version(ModelManifest.of(version).dataset).manifest
+    rows = builder.build(recorded["from"], recorded["until"], progress)
+    newest = rows.take(np.arange(len(rows)) >= len(rows) - COMPARED_ROWS)
+    exported, found = as_onnx(model, model.encoder.transform(newest.columns), decide_at=decide_at)
+    artifacts = model.to_artifacts()
+    file = annotated(exported.predictor.to_artifacts()["model.onnx"], {"model.json": artifacts["model.json"].decode()})
+    return Exported(version.id, model.kind, file, model.encoder.names, found)
