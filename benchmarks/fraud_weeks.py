@@ -1,4 +1,4 @@
-"""The Fraud Detection Handbook's protocol: a training week, seven days until its frauds are known, a week to judge by."""
+"""The Fraud Detection Handbook's payments and its protocol: a training week, seven days until its frauds are known, a week to judge by."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from mainspring.models.protocol import Rows
 WEEK = DELAY = 7 * DAY
 VALIDATION = parse_instant("2018-07-25")
 TEST = parse_instant("2018-08-08")
-BEGIN = VALIDATION - 3 * WEEK - 31 * DAY
-"""No feature of the weeks looks back further."""
+FIRST, END = parse_instant("2018-05-01"), parse_instant("2018-10-01")
+"""The payments that are questions; their features look back on those from April on."""
 WINDOWS = ("1d", "7d", "30d")
 
 transactions = ms.Source(
@@ -45,10 +45,10 @@ system = ms.System(
 
 
 class Weeks:
-    """The payments of the weeks concerned, with their features, built by the feature store once and kept in a temporary folder."""
+    """The payments with their features, built by the feature store once and kept in a temporary folder."""
 
     def __init__(self, folder: Path) -> None:
-        kept = Path(tempfile.gettempdir()) / "mainspring-fraud-weeks.parquet"
+        kept = Path(tempfile.gettempdir()) / "mainspring-fraud-payments.parquet"
         if not kept.exists():
             draft = kept.with_suffix(f".{os.getpid()}")
             pq.write_table(_build(folder), draft)
@@ -59,7 +59,7 @@ class Weeks:
 
     def train(self, judged: int) -> Rows:
         """The week whose frauds are known just when the judged week begins."""
-        return self._rows((self._known["at"] >= judged - DELAY - WEEK) & (self._known["at"] < judged - DELAY))
+        return self.between(judged - DELAY - WEEK, judged - DELAY)
 
     def judge(self, judged: int) -> Rows:
         """The judged week without the payments of customers of whom a fraud since the training week is known by that day."""
@@ -68,6 +68,19 @@ class Weeks:
     def customers(self, judged: int) -> npt.NDArray[np.int64]:
         """Who made each payment of `judge`."""
         return np.asarray(self._known["customer"][self._judged(judged)], dtype=np.int64)
+
+    def judged_days(self, judged: int) -> npt.NDArray[np.int64]:
+        """The day of each payment of `judge`."""
+        return np.asarray(self._known["at"][self._judged(judged)] // DAY, dtype=np.int64)
+
+    def between(self, start: int, end: int) -> Rows:
+        """All payments from one instant to another."""
+        return self._rows((self._known["at"] >= start) & (self._known["at"] < end))
+
+    def days(self, start: int, end: int) -> npt.NDArray[np.int64]:
+        """The day of each row of `between`."""
+        at = self._known["at"]
+        return np.asarray(at[(at >= start) & (at < end)] // DAY, dtype=np.int64)
 
     def _judged(self, judged: int) -> npt.NDArray[np.bool_]:
         at, customers = self._known["at"], self._known["customer"]
@@ -84,15 +97,13 @@ class Weeks:
 def _build(folder: Path) -> pa.Table:
     rows = pq.read_table(folder / "fraud-handbook-simulated" / "transactions.parquet")
     at = rows.column("TX_DATETIME").cast(pa.timestamp("us")).cast(pa.int64()).to_numpy()
-    keep = (at >= BEGIN) & (at < TEST + WEEK)
-    rows, at = rows.filter(pa.array(keep)), at[keep]
     tx, at_terminal, by = (rows.column(name).cast(pa.int64()) for name in ("TRANSACTION_ID", "TERMINAL_ID", "CUSTOMER_ID"))
     amount, fraud = rows.column("TX_AMOUNT").cast(pa.float64()), rows.column("TX_FRAUD").cast(pa.bool_())
     envelope = {"_event_id": tx, "_event_time": at, "_known_time": at}
     late = {"_event_id": tx, "_event_time": at + DELAY, "_known_time": at + DELAY}
     asked = pa.table({"tx": tx, "at": at, "customer": by, "terminal": at_terminal, "amount": amount, **envelope})
     told = pa.table({"tx": tx, "reported_at": at + DELAY, "terminal": at_terminal, "fraud": fraud, **late})
-    wanted = pa.array(at >= VALIDATION - DELAY - WEEK)
+    wanted = pa.array((at >= FIRST) & (at < END))
     with tempfile.TemporaryDirectory() as scratch:
         for name, table in (("transactions", asked), ("reports", told)):
             pq.write_table(table, Path(scratch) / f"{name}.parquet")

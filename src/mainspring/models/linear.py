@@ -13,6 +13,7 @@ from mainspring.errors import RegistryError
 from mainspring.models.protocol import Floats
 
 MODEL = "model.linear.json"
+LINKS = {"regression": "identity", "binary": "logistic", "multiclass": "softmax"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mainspring.errors import DeclarationError, ServingError
+from mainspring.errors import DeclarationError, RegistryError, ServingError
 from mainspring.models.calibration import Calibration, calibration_from, resampled
 from mainspring.models.conformal import HIGH, LOW, ConformalInterval, QuantileInterval
 from mainspring.models.encoding import Encoder
 from mainspring.models.learners import load_predictor
 from mainspring.models.protocol import Floats, Predictor
 from mainspring.models.sets import Bools, PredictionSets, two_columns
+from mainspring.models.text_scores import TEXTS, TextScores, from_bytes, to_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,23 +87,36 @@ class TabularModel:
 
     def contributions(self, columns: Mapping[str, npt.NDArray[Any]]) -> Floats:
         """What each feature adds to each row's score before the link, as in `reasons`: ``(n, d)``, or ``(n, outputs, d)``."""
-        effects = self.predictor.contributions(self.encoder.transform(columns))[..., :-1]
+        effects = self.encoder.by_feature(self.predictor.contributions(self.encoder.transform(columns))[..., :-1])
         if self.offset is not None:
             effects[:, self.encoder.names.index(self.offset)] += self._offsets(columns) - self.offset_mean
         return effects
 
     def reasons(self, values: Sequence[Any], most: int) -> list[tuple[str, float]]:
-        """The ``most`` features with the largest effect on this row's score before the link, by `Predictor.contributions`.
+        """The ``most`` features, and words of free text, with the largest effect on this row's score before the link.
 
-        The offset feature's effect is its distance from the training mean plus what the predictor makes of it. Effects of all
-        features add up to the score less the mean score.
+        Effects are those of `Predictor.contributions`; of several classes they are on the most probable one. The offset feature's
+        effect is its distance from the training mean plus what the predictor makes of it. A word of the feature ``body`` is called
+        ``body: word``: a text's effect is shared among the words that moved its score that way, in proportion. All effects add up to
+        the score less the mean score.
         """
-        effects = self.predictor.contributions(self.encoder.transform_row(values)[None, :])[0, :-1]
-        names = list(self.encoder.names)
+        x = self.encoder.transform_row(values)
+        effects = self.predictor.contributions(x[None, :])[0]
+        if self.predictor.outputs > 1:
+            effects = effects[int(self.predictor.predict_row(x).argmax())]
+        place = 0
+        found: dict[str, float] = {}
+        for name, value in zip(self.encoder.names, values, strict=True):
+            width = len(self.encoder.spread(name))
+            part = effects[place : place + width]
+            place += width
+            if name in self.encoder.texts:
+                found |= _shared(name, part, self.encoder.texts[name].effects(value))
+            else:
+                found[name] = float(part[0])
         if self.offset is not None:
-            effects[names.index(self.offset)] += self._offset(values) - self.offset_mean
-        order = np.argsort(-np.abs(effects))[:most]
-        return [(names[i], float(effects[i])) for i in order]
+            found[self.offset] += self._offset(values) - self.offset_mean
+        return sorted(found.items(), key=lambda item: -abs(item[1]))[:most]
 
     def to_artifacts(self) -> dict[str, bytes]:
         """The model as files: those of the predictor, everything else as JSON in ``model.json``."""
@@ -110,6 +124,7 @@ class TabularModel:
             "kind": self.kind,
             "settings": dict(self.settings),
             "encoder": self.encoder.to_dict(),
+            "texts": list(self.encoder.texts),
             "offset": self.offset,
             "offset_mean": self.offset_mean,
             "interval": None if self.interval is None else self.interval.to_dict(),
@@ -117,8 +132,9 @@ class TabularModel:
             "calibration": None if self.calibration is None else self.calibration.to_dict(),
             "sets": None if self.sets is None else self.sets.to_dict(),
         }
+        texts = {TEXTS: to_bytes(self.encoder.texts)} if self.encoder.texts else {}
         bounds = self.interval.to_artifacts() if isinstance(self.interval, QuantileInterval) else {}
-        return {**self.predictor.to_artifacts(), **bounds, "model.json": json.dumps(rest, sort_keys=True).encode()}
+        return {**self.predictor.to_artifacts(), **bounds, **texts, "model.json": json.dumps(rest, sort_keys=True).encode()}
 
     @classmethod
     def from_artifacts(cls, artifacts: Mapping[str, bytes]) -> TabularModel:
@@ -128,8 +144,8 @@ class TabularModel:
             RegistryError: the artifacts are not those of a model.
         """
         rest = json.loads(artifacts["model.json"])
-        encoder = Encoder.from_dict(rest["encoder"])
-        kind, settings, names = rest["kind"], rest["settings"], encoder.names
+        encoder = Encoder.from_dict(rest["encoder"], _texts(rest.get("texts", []), artifacts))
+        kind, settings, names = rest["kind"], rest["settings"], encoder.columns
         interval: ConformalInterval | QuantileInterval | None = None
         if rest["interval"] is not None and "below" in rest["interval"]:
             low, high = (load_predictor(kind, settings, _part(artifacts, prefix), names) for prefix in (LOW, HIGH))
@@ -170,3 +186,28 @@ def _part(artifacts: Mapping[str, bytes], prefix: str) -> dict[str, bytes]:
 def offset_of(column: npt.NDArray[Any], null: float = 0.0) -> Floats:
     """The offset column as float64 of the same shape, ``null`` where it is null."""
     return np.nan_to_num(np.asarray(column, dtype=np.float64), nan=null)
+
+
+def _texts(names: Sequence[str], artifacts: Mapping[str, bytes]) -> Mapping[str, TextScores]:
+    """The scores of a model's texts.
+
+    Raises:
+        RegistryError: they are missing, damaged, or another model's.
+    """
+    texts = from_bytes(artifacts.get(TEXTS, b"")) if names else {}
+    if list(texts) != list(names):
+        raise RegistryError(f"{TEXTS}: it scores {', '.join(texts)}, the model reads {', '.join(names)}. It belongs to another model.")
+    return texts
+
+
+def _shared(name: str, effects: Floats, words: Mapping[str, Floats]) -> dict[str, float]:
+    """A text's effects, one a score, on its words; what no word moved that way stays with the text."""
+    found = dict.fromkeys([f"{name}: {word}" for word in words], 0.0)
+    rest = 0.0
+    for output, effect in enumerate(effects.tolist()):
+        moved = {word: max(0.0, float(part[output]) if effect > 0 else -float(part[output])) for word, part in words.items()}
+        whole = sum(moved.values())
+        rest += effect if whole == 0 else 0.0
+        for word, part in moved.items():
+            found[f"{name}: {word}"] += effect * part / whole if whole > 0 else 0.0
+    return {**{word: effect for word, effect in found.items() if effect != 0}, **({name: rest} if rest else {})}

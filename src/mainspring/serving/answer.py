@@ -18,7 +18,7 @@ class Interval(msgspec.Struct, frozen=True):
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """A feature that moved the answer: its value, and by how much it moved it, in the label's unit."""
+    """A feature that moved the answer: its value, or of free text the word, and by how much it moved it, in the label's unit."""
 
     feature: str
     value: Any

@@ -178,6 +178,14 @@ class PredictionService:
             variant,
             None if scored.low is None or scored.high is None or quantiles is None else Interval(scored.low, scored.high, quantiles),
             scored.because,
-            tuple(Reason(name, values[name], effect) for name, effect in reasons),
+            tuple(_reason(name, values, effect) for name, effect in reasons),
             flags or None,
         )
+
+
+def _reason(name: str, values: Mapping[str, Any], effect: float) -> Reason:
+    """A feature with its value, or a word of a feature of free text."""
+    if name in values:
+        return Reason(name, values[name], effect)
+    feature, word = name.split(": ", 1)
+    return Reason(feature, word, effect)

@@ -12,6 +12,7 @@ from mainspring.spec.requirements import Costs, Requirements
 from mainspring.spec.source import Source
 from mainspring.spec.splits import GroupSplit, LeaveLastOut, TimeGroupSplit, TimeSplit
 from mainspring.spec.system import System
+from mainspring.spec.text import Text
 
 __all__ = [
     "PREVIOUS",
@@ -45,6 +46,7 @@ __all__ = [
     "Sklearn",
     "Source",
     "System",
+    "Text",
     "TimeGroupSplit",
     "TimeSplit",
     "Unique",

@@ -25,13 +25,14 @@ from mainspring.spec.quality import Quality
 from mainspring.spec.requirements import Costs, Requirements
 from mainspring.spec.source import Source
 from mainspring.spec.splits import GroupSplit, LeaveLastOut, TimeGroupSplit, TimeSplit
+from mainspring.spec.text import Text
 
 _NOUNS: dict[str, type[Any]] = {
     noun.__name__: noun
     for noun in (
         *(Aggregate, Ahead, Column, Costs, Field, Fixed, Fresh, GroupMedian, GroupSplit, Label, LeaveLastOut, LightGBM, Linear),
         *(LinearRule, Monitor, Net, Nulls, Policy, Quality, RecentRatio, Requirements, Rollout, Rows, Schema, Sklearn, Source),
-        *(TimeGroupSplit, TimeSplit, Unique, View, XGBoost),
+        *(Text, TimeGroupSplit, TimeSplit, Unique, View, XGBoost),
     )
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 from mainspring.clock import parse_duration
 from mainspring.errors import DeclarationError, did_you_mean
 from mainspring.spec.splits import GroupSplit, LeaveLastOut, OneFold, TimeGroupSplit, TimeSplit
+from mainspring.spec.text import Text
 
 PLAIN = ("regression", "binary", "multiclass")
 OBJECTIVES = {
@@ -53,9 +54,10 @@ class Model:
     again: ``full`` anew on all rows, ``incremental`` on the rows that are new, going on from the champion's trees or weights, or
     ``both``, of which the better on the held-out rows is taken.
 
-    Of two classes, ``negatives`` is the share of the zeros that is learned from (what the
-    model says is corrected for it), ``balanced`` gives both classes the same weight, and ``calibration`` (``"isotonic"``,
-    ``"platt"``) makes probabilities of scores, on the holdout. Of classes, ``sets`` is the share of rows whose set of classes holds
+    ``text`` says which features are free text, and how it is read: `Linear` learns weights of terms and of columns together, everything
+    else learns from a score of the text, fitted before. Of two classes, ``negatives`` is the share of the zeros that is learned from
+    (what the model says is corrected for it), and ``calibration`` (``"isotonic"``, ``"platt"``) makes probabilities of scores, on the
+    holdout. Of classes, ``balanced`` gives all the same weight, ``sets`` is the share of rows whose set of classes holds
     the true one, ``sets_by`` how sets are made (`SETS`), and ``sets_per_class`` whether the share holds for each class by itself.
     """
 
@@ -76,9 +78,15 @@ class Model:
     sets: float | None = None
     sets_by: str = "lac"
     sets_per_class: bool = False
+    text: Sequence[Text] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ignore", tuple(self.ignore))
+        object.__setattr__(self, "text", tuple(self.text))
+        columns = [one.column for one in self.text]
+        for column in columns:
+            if columns.count(column) > 1 or column in (*self.ignore, self.offset):
+                raise self._error(f"text '{column}' is named twice, ignored, or the offset. Name it once.")
         if self.interval is not None and not 0 < self.interval[0] < self.interval[1] < 1:
             raise self._error(f"interval {self.interval} must be two rising quantiles between 0 and 1.")
         for name, value, known in (("interval_by", self.interval_by, INTERVALS), ("sets_by", self.sets_by, SETS)):
@@ -144,9 +152,13 @@ class Model:
         return DeclarationError(f"{type(self).__name__}: {problem}")
 
     def _check(self) -> None:
-        """Hold options for two classes, and those for numbers, against the task."""
-        if self.task != "binary" and (self.negatives < 1 or self.balanced or self.calibration is not None):
-            raise self._error(f"negatives, balanced and calibration are for two classes, the task is {self.task}.")
+        """Hold options for classes, and those for numbers, against the task."""
+        if self.task != "binary" and (self.negatives < 1 or self.calibration is not None):
+            raise self._error(f"negatives and calibration are for two classes, the task is {self.task}.")
+        if self.task not in ("binary", "multiclass") and self.balanced:
+            raise self._error(f"balanced is for classes, the task is {self.task}.")
+        if self.task == "ranking" and self.text:
+            raise self._error("text is for numbers and classes, the task is ranking.")
         if self.retrain != "full" and self.further is None:
             raise self._error(f"retrain='{self.retrain}': a model of this kind is fitted anew, which is all it can. Leave it out.")
         if self.task != "regression" and (self.interval is not None or self.offset is not None):
@@ -162,7 +174,8 @@ class LightGBM(Model):
     """Gradient-boosted trees by LightGBM.
 
     ``objective`` is one of `OBJECTIVES`; ``quantile`` that of the objective ``quantile``; ``classes`` their number for
-    ``multiclass``. With ``patience`` trees are added until the loss on the holdout has not fallen for so many.
+    ``multiclass``. With ``patience`` trees are added until the loss on the holdout has not fallen for so many. ``bins`` are the steps of
+    a column, of as many rows each, between which a split can fall: rare rows lie in the last of them.
     """
 
     objective: str = "regression"
@@ -171,7 +184,8 @@ class LightGBM(Model):
     learning_rate: float = 0.05
     min_leaf_rows: int = 20
     feature_fraction: float = 1.0
-    l2: float = 0.0
+    l2: float = 1.0
+    bins: int = 1_023
     classes: int = 1
     quantile: float = 0.5
     patience: int | None = None
@@ -180,8 +194,8 @@ class LightGBM(Model):
         Model.__post_init__(self)
         if self.objective not in OBJECTIVES:
             raise self._error(f"objective '{self.objective}' is not known.{did_you_mean(self.objective, OBJECTIVES)}")
-        if self.trees < 1 or self.leaves < 2 or not 0 < self.learning_rate <= 1:
-            raise self._error("needs trees >= 1, leaves >= 2 and 0 < learning_rate <= 1.")
+        if self.trees < 1 or self.leaves < 2 or self.bins < 2 or not 0 < self.learning_rate <= 1:
+            raise self._error("needs trees >= 1, leaves >= 2, bins >= 2 and 0 < learning_rate <= 1.")
         _check_classes(self, self.classes)
 
     @property
@@ -192,7 +206,7 @@ class LightGBM(Model):
     @property
     def learner(self) -> tuple[str, dict[str, Any]]:
         """See `Model`."""
-        own = ("objective", "trees", "leaves", "learning_rate", "min_leaf_rows", "feature_fraction", "l2", "classes", "patience")
+        own = ("objective", "trees", "leaves", "learning_rate", "min_leaf_rows", "feature_fraction", "l2", "bins", "classes", "patience")
         return "lightgbm", {**{name: getattr(self, name) for name in own}, "alpha": self.quantile}
 
     @property

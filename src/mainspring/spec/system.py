@@ -192,6 +192,11 @@ class _Check:
         features = [feature.name for feature in system.features]
         for name in (*model.ignore, *([model.offset] if model.offset else [])):
             self._exists(name, features, "model")
+        types = {feature.name: feature.type for feature in system.features}
+        for text in model.text:
+            self._exists(text.column, features, "model, text")
+            if types[text.column] != Type.STR:
+                raise self._error(f"model, text: feature '{text.column}' is {types[text.column]}, free text is str. Leave it out there.")
         if model.group is not None:
             self._exists(model.group, system.request.schema.names, "model, group")
         for feature in system.inputs:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mainspring.errors import RegistryError
+from mainspring.errors import ExportError, RegistryError
 from mainspring.model_registry import ModelManifest, Registry, Version
 from mainspring.models.export import annotated, as_onnx
 from mainspring.models.parity import Parity
@@ -44,11 +44,13 @@ def export(
     Raises:
         RegistryError: the version cannot be read, or was trained with other definitions of features.
         TrainingError: the sources hold no rows of its data set.
-        ExportError: there is no ONNX form of it, or the file is not at par.
+        ExportError: there is no ONNX form of it, as of one that reads free text, or the file is not at par.
     """
     if version.manifest["features"] != builder.system.feature_hashes:
         raise RegistryError(f"Version '{version.id}' was trained with other definitions of features than now. Train again.")
     model = TabularModel.from_artifacts({name: registry.artifact(version, name) for name in version.artifacts})
+    if model.encoder.texts:
+        raise ExportError(f"Version '{version.id}' reads free text, which has no ONNX form. Serve it as it is.")
     recorded = registry.version(ModelManifest.of(version).dataset).manifest
     rows = builder.build(recorded["from"], recorded["until"], progress)
     newest = rows.take(np.arange(len(rows)) >= len(rows) - COMPARED_ROWS)

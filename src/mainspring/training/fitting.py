@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from mainspring.errors import TrainingError
+from mainspring.errors import TrainingError, did_you_mean
 from mainspring.models.encoding import Encoder
 from mainspring.models.learners import learner
-from mainspring.models.protocol import Predictor, Rows
+from mainspring.models.protocol import Floats, Predictor, Rows
 from mainspring.models.tabular import TabularModel
 from mainspring.spec import Model
 from mainspring.training.examples import Examples, corrected, encoded, offsets_of, taught
 from mainspring.training.finishing import finished
+from mainspring.training.texts import fit_apart, fit_jointly
 
 
 def fit_model(
@@ -28,15 +29,29 @@ def fit_model(
         TrainingError: the labels do not fit the task, the learner cannot learn from them, or it cannot go on from ``start``.
         MissingExtraError: the learner's library is not installed.
     """
-    _check(spec, examples)
+    _check(spec, names, examples)
     kind, settings = spec.learner if start is None else _further(spec, names, start)
     lesson = taught(spec, examples)
-    encoder = Encoder.fit(lesson.columns, names) if start is None else start.encoder
-    fit = _Fit(encoder, encoded(encoder, lesson), encoded(encoder, corrected(spec, held_out)), spec.seed, threads)
-    predictor = fit(kind, settings, **({} if start is None else {"start": start.predictor}))
     mean = float(np.mean(offsets_of(spec, examples)))
-    model = TabularModel(encoder, kind, settings, predictor, spec.offset, mean, kept=spec.negatives)
-    return finished(spec, model, held_out, lambda level: fit(*spec.learner_of_quantile(level)))
+
+    def model(encoder: Encoder, predictor: Predictor) -> TabularModel:
+        return TabularModel(encoder, kind, settings, predictor, spec.offset, mean, kept=spec.negatives)
+
+    if spec.text and kind == "linear":
+        return finished(spec, model(*fit_jointly(spec, names, lesson)), held_out)
+    encoder, scores = _encoding(spec, names, lesson) if start is None else (start.encoder, None)
+    rows = lesson.rows(encoder.transform(lesson.columns, scores))
+    fit = _Fit(encoder, rows, encoded(encoder, corrected(spec, held_out)), spec.seed, threads)
+    predictor = fit(kind, settings, **({} if start is None else {"start": start.predictor}))
+    return finished(spec, model(encoder, predictor), held_out, lambda level: fit(*spec.learner_of_quantile(level)))
+
+
+def _encoding(spec: Model, names: list[str], lesson: Examples) -> tuple[Encoder, dict[str, Floats] | None]:
+    """The encoder, and where there is free text the scores that may be learned from."""
+    if not spec.text:
+        return Encoder.fit(lesson.columns, names), None
+    texts, scores = fit_apart(spec, lesson)
+    return Encoder.fit(lesson.columns, names, texts), scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +67,7 @@ class _Fit:
     def __call__(self, kind: str, settings: dict[str, Any], **further: Any) -> Predictor:
         return learner(kind, settings).fit(
             self.rows,
-            names=self.encoder.names,
+            names=self.encoder.columns,
             categorical=self.encoder.categorical,
             held_out=self.watched,
             seed=self.seed,
@@ -63,7 +78,9 @@ class _Fit:
 
 def _further(spec: Model, names: list[str], start: TabularModel) -> tuple[str, dict[str, Any]]:
     """The learner that goes on from ``start``."""
-    if spec.further is None or spec.further[0] != start.kind or start.encoder.names != tuple(names) or start.offset != spec.offset:
+    texts = [one.column for one in spec.text]
+    same = start.encoder.names == tuple(names) and list(start.encoder.texts) == texts and start.offset == spec.offset
+    if spec.further is None or spec.further[0] != start.kind or not same:
         raise TrainingError(
             f"{type(spec).__name__}: it cannot go on from a model of kind '{start.kind}' over {len(start.encoder.names)} columns "
             "that was declared otherwise. Fit it anew."
@@ -71,7 +88,10 @@ def _further(spec: Model, names: list[str], start: TabularModel) -> tuple[str, d
     return spec.further
 
 
-def _check(spec: Model, examples: Examples) -> None:
+def _check(spec: Model, names: list[str], examples: Examples) -> None:
+    for text in spec.text:
+        if text.column not in names:
+            raise TrainingError(f"{type(spec).__name__}: there is no text column '{text.column}'.{did_you_mean(text.column, names)}")
     if spec.task in ("binary", "multiclass"):
         different = np.unique(examples.label)
         known = np.arange(2) if spec.task == "binary" else np.arange(int(different.max(initial=0)) + 1)

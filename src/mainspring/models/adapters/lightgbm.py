@@ -34,7 +34,8 @@ class LightGBMLearner:
     learning_rate: float = 0.05
     min_leaf_rows: int = 20
     feature_fraction: float = 1.0
-    l2: float = 0.0
+    l2: float = 1.0
+    bins: int = 1_023
     classes: int = 1
     alpha: float = 0.5
     patience: int | None = None
@@ -67,7 +68,7 @@ class LightGBMLearner:
             "alpha": self.alpha,
             "num_class": self.classes,
             "seed": seed,
-            "max_bin": 127,
+            "max_bin": self.bins,
             "cat_smooth": 20,
             "deterministic": True,
             "force_row_wise": True,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mainspring.errors import DeclarationError, MissingExtraError, RegistryError, TrainingError
-from mainspring.models.linear import Design, Linear, load_linear
+from mainspring.models.linear import LINKS, Design, Linear, load_linear
 from mainspring.models.protocol import Floats, Rows
 from mainspring.models.shapley import sampled
 
@@ -56,8 +56,9 @@ class LinearLearner:
                 model = linear.LogisticRegression(C=1 / (self.l2 * len(rows)), max_iter=1_000).fit(x, rows.y, sample_weight=rows.weight)
         except ValueError as error:
             raise TrainingError(f"Linear({self.task}): {error}. Check the label.") from error
-        link = {"regression": "identity", "binary": "logistic", "multiclass": "softmax"}[self.task]
-        return Linear(tuple(names), design, np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_).astype(np.float64), link)
+        return Linear(
+            tuple(names), design, np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_).astype(np.float64), LINKS[self.task]
+        )
 
     def load(self, artifacts: Mapping[str, bytes], names: Sequence[str]) -> Linear:
         """See `load_linear`."""

@@ -129,7 +129,7 @@ def _quantized(step: Quantize, model: TabularModel, material: Material) -> Tabul
     x = model.encoder.transform(material.learned.columns)
     some = x[:: max(1, len(x) // CALIBRATION_ROWS)] if step.how == "static" else None
     exported = to_onnx(model.predictor, reference=model.encoder.transform_row([None] * len(model.encoder.names)))
-    smaller = load_onnx(quantize(exported, step.how, calibration=some), model.encoder.names)
+    smaller = load_onnx(quantize(exported, step.how, calibration=some), model.encoder.columns)
     return _with(model, material, kind="onnx", settings={}, predictor=smaller)
 
 
@@ -164,7 +164,7 @@ def _distilled(step: Distil, model: TabularModel, material: Material) -> tuple[T
     kind, settings = spec.learner
     predictor = learner(kind, settings).fit(
         Rows(rows.x[told.row], told.y, told.weight),
-        names=model.encoder.names,
+        names=model.encoder.columns,
         categorical=model.encoder.categorical,
         held_out=None,
         seed=spec.seed,
