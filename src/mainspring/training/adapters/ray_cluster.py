@@ -1,0 +1,68 @@
+"""Ray clusters: one that is there, or one on this machine for as long as it is needed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mainspring.errors import MissingExtraError, TrainingError
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+}
+"""Nothing is told to others, nothing is logged twice, and an interruption is ours to handle."""
+
+
+@contextmanager
+def cluster(address: str, cores: int) -> Iterator[Any]:
+    """Inside, Ray is there: the cluster at ``ray:HOST:PORT``; for ``ray`` that of this process, or one of ``cores`` on this machine.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        TrainingError: there is no cluster at the address.
+    """
+    with _environment(QUIET):
+        ray, where = _ray(), address.partition(":")[2]
+        if ray.is_initialized():
+            yield ray
+            return
+        quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+        try:
+            if where:
+                ray.init(address=where, **quiet)
+            else:
+                paths = os.pathsep.join(one for one in sys.path if one)
+                ray.init(num_cpus=cores, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": paths}}, **quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise TrainingError(f"Ray at '{address}': {error}. Start a cluster with 'ray start --head', and name its HOST:PORT.") from error
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _environment(wanted: dict[str, str]) -> Iterator[None]:
+    missing = [name for name in wanted if name not in os.environ]
+    os.environ.update({name: wanted[name] for name in missing})
+    try:
+        yield
+    finally:
+        for name in missing:
+            os.environ.pop(name, None)
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.tune
+    except ImportError as error:
+        raise MissingExtraError("Work over Ray", "ray", "ray") from error
+    return ray
