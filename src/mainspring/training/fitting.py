@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mainspring.columns import Array
 from mainspring.errors import TrainingError
-from mainspring.models.calibration import KINDS
+from mainspring.models.calibration import KINDS, resampled
 from mainspring.models.conformal import ConformalInterval
 from mainspring.models.encoding import Encoder
-from mainspring.models.learners import learner
-from mainspring.models.protocol import Floats, Rows
+from mainspring.models.learners import IN_ROUNDS, learner
+from mainspring.models.protocol import Floats, Rows, Watch
 from mainspring.models.tabular import TabularModel, offset_of
 from mainspring.spec import Model
 
@@ -32,8 +33,12 @@ class Examples:
         return len(self.label)
 
 
-def fit_model(spec: Model, names: list[str], examples: Examples, held_out: Examples, *, threads: int = 2) -> TabularModel:
+def fit_model(
+    spec: Model, names: list[str], examples: Examples, held_out: Examples, *, threads: int = 2, watch: Watch | None = None
+) -> TabularModel:
     """The model that ``spec`` declares over the columns ``names``; early stopping, calibration and interval look at ``held_out``.
+
+    ``watch`` is given what a learner that learns in rounds says of ``held_out`` after each.
 
     Raises:
         TrainingError: the labels do not fit the task, or the learner cannot learn from them.
@@ -49,8 +54,12 @@ def fit_model(spec: Model, names: list[str], examples: Examples, held_out: Examp
     if spec.task == "binary":
         rows = _balanced(_thinned(rows, spec.negatives, spec.seed)) if spec.balanced else _thinned(rows, spec.negatives, spec.seed)
     kind, settings = spec.learner
+    whole = (lambda predicted: predicted) if spec.negatives == 1 else (lambda predicted: resampled(predicted, spec.negatives))
+    watching: dict[str, Any] = {}
+    if watch is not None and kind in IN_ROUNDS:
+        watching["watch"] = lambda number, predicted: watch(number, whole(predicted) + offsets[1])
     predictor = learner(kind, settings).fit(
-        rows, names=names, categorical=encoder.categorical, held_out=watched, seed=spec.seed, threads=threads
+        rows, names=names, categorical=encoder.categorical, held_out=watched, seed=spec.seed, threads=threads, **watching
     )
     model = TabularModel(encoder, kind, settings, predictor, spec.offset, float(np.mean(offsets[0])), kept=spec.negatives)
     return _finished(spec, model, held_out)

@@ -58,7 +58,7 @@ def _cluster() -> Iterator[None]:
 
 
 @pytest.mark.long
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.usefixtures("_cluster")
 class TestOverRay:
     def test_ray_finds_what_this_process_finds(self, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mainspring.errors import MissingExtraError, TrainingError
+from mainspring.errors import DeclarationError, MissingExtraError, TrainingError
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -25,11 +25,15 @@ def cluster(address: str, cores: int) -> Iterator[Any]:
     """Inside, Ray is there: the cluster at ``ray:HOST:PORT``; for ``ray`` that of this process, or one of ``cores`` on this machine.
 
     Raises:
+        DeclarationError: this is no such address.
         MissingExtraError: Ray is not installed.
         TrainingError: there is no cluster at the address.
     """
+    kind, _, where = address.partition(":")
+    if kind != "ray":
+        raise DeclarationError(f"'{address}' is no address of Ray. Write 'ray' for this machine, or 'ray:HOST:PORT'.")
     with _environment(QUIET):
-        ray, where = _ray(), address.partition(":")[2]
+        ray = _ray()
         if ray.is_initialized():
             yield ray
             return

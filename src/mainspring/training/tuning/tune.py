@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mainspring.errors import DeclarationError, TrainingError
+from mainspring.errors import TrainingError
 from mainspring.storage.durable import locked, make_directory
 from mainspring.training.adapters.optuna import Study
 from mainspring.training.tracking.tracker import Tracker
@@ -105,8 +105,6 @@ def tune(
         TrainingError: no trial finished, or a worker died.
         MissingExtraError: Optuna, or for ``over`` Ray, is not installed.
     """
-    if over is not None and over.partition(":")[0] != "ray":
-        raise DeclarationError(f"Search: over={over!r} is no address. Write 'ray' for this machine, or 'ray:HOST:PORT'.")
     started = time.monotonic()
     make_directory(folder)
     with ExitStack() as held:
