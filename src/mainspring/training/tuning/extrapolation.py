@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 
-SPACING = 4 / 3
+SPACING = 1.4
 """Between two looks the steps grow by this factor: close enough to see a curve bend, far enough to see over its noise."""
 
 
