@@ -96,6 +96,7 @@ def _search(
     with closing(Tracker(space.runs)) as tracker:
         told = _watching(bars, search, fits.metric)
         found = tune(search, fits, folder, workers=workers, over=over, tracker=tracker, name=f"{system.name} tuning", progress=told)
+    bars.step("tune", search.trials, search.trials, f"best {fits.metric} {found.best.value:.6g}")
     return _told(system, fits, found, folder)
 
 

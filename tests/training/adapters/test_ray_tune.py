@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mainspring.errors import DeclarationError, TrainingError
+from mainspring.errors import DeclarationError, MissingExtraError, TrainingError
 from mainspring.training.tracking.tracker import Tracker
 from mainspring.training.tuning.search import Search
 from mainspring.training.tuning.space import Int, Real
@@ -41,9 +41,23 @@ def slowly(settings: dict[str, Any], report: Report) -> float:
     return learning(settings, report)
 
 
-def test_another_address_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DeclarationError, match="'ray:HOST:PORT'"):
-        tune(SEARCH, learning, tmp_path, over="dask:somewhere")
+@pytest.mark.parametrize("over", ["dask:somewhere", "ray://somewhere:10001"])
+def test_another_address_is_refused(tmp_path: Path, over: str) -> None:
+    with pytest.raises(DeclarationError, match=f"'{over}' is no address of Ray"):
+        tune(SEARCH, learning, tmp_path, over=over)
+
+
+def test_without_ray_the_mend_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'mainspring\[ray\]'"):
+        tune(SEARCH, learning, tmp_path, over="ray")
+
+
+@pytest.mark.long
+def test_where_there_is_no_cluster_that_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the long suites install it")
+    with pytest.raises(TrainingError, match=r"Ray at 'ray:127.0.0.1:1': .*ray start --head"):
+        tune(SEARCH, learning, tmp_path, over="ray:127.0.0.1:1")
 
 
 @pytest.fixture(scope="module")

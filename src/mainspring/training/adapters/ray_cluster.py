@@ -14,6 +14,7 @@ from mainspring.errors import DeclarationError, MissingExtraError, TrainingError
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_TRAIN_V2_ENABLED": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
@@ -30,11 +31,13 @@ def cluster(address: str, cores: int) -> Iterator[Any]:
         TrainingError: there is no cluster at the address.
     """
     kind, _, where = address.partition(":")
-    if kind != "ray":
-        raise DeclarationError(f"'{address}' is no address of Ray. Write 'ray' for this machine, or 'ray:HOST:PORT'.")
+    if kind != "ray" or where.startswith("//"):
+        raise DeclarationError(
+            f"'{address}' is no address of Ray. Write 'ray' for this machine, or on a machine of the cluster 'ray:HOST:PORT'."
+        )
     with _environment(QUIET):
         ray = _ray()
-        if ray.is_initialized():
+        if ray.is_initialized() and not where:
             yield ray
             return
         quiet = {"logging_level": logging.ERROR, "log_to_driver": False}

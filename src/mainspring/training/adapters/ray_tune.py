@@ -25,6 +25,7 @@ def tune_on_ray(address: str, trials: Trials, objective: Objective, scratch: Pat
     The objective travels by cloudpickle; this package must be installed on the workers. ``scratch`` holds what Ray Tune writes meanwhile.
 
     Raises:
+        DeclarationError: this is no such address.
         MissingExtraError: Ray is not installed.
         TrainingError: there is no cluster at the address.
     """
@@ -42,21 +43,20 @@ def tune_on_ray(address: str, trials: Trials, objective: Objective, scratch: Pat
         )
         failing = ray.tune.FailureConfig(max_failures=RETRIES)
         run = ray.tune.RunConfig(name="trials", storage_path=str(scratch.absolute()), failure_config=failing, verbose=0)
-        ray.tune.Tuner(_trainable(objective), tune_config=config, run_config=run).fit()
+        trainable = ray.tune.with_parameters(_attempted, objective=objective)
+        ray.tune.Tuner(trainable, tune_config=config, run_config=run).fit()
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _trainable(objective: Objective) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    def run(settings: dict[str, Any]) -> dict[str, Any]:
-        from ray import tune
+def _attempted(settings: dict[str, Any], objective: Objective) -> dict[str, Any]:
+    """What a worker does: a trial, with a result a report and one for its end."""
+    from ray import tune
 
-        def report(step: int, value: float) -> None:
-            tune.report({"step": step, "value": value})
+    def report(step: int, value: float) -> None:
+        tune.report({"step": step, "value": value})
 
-        outcome = attempt(objective, settings, report)
-        return {"step": 0, "value": outcome.value, "state": outcome.state, "error": outcome.error}
-
-    return run
+    outcome = attempt(objective, settings, report)
+    return {"step": 0, "value": outcome.value, "state": outcome.state, "error": outcome.error}
 
 
 def _parts(tune: Any, trials: Trials, look: Callable[[], None]) -> tuple[Any, Any]:
@@ -101,4 +101,4 @@ def _parts(tune: Any, trials: Trials, look: Callable[[], None]) -> tuple[Any, An
 def _outcome(result: dict[str, Any], why: str) -> Outcome:
     if why:
         return Outcome("failed", error=why)
-    return Outcome(result.get("state", "stopped"), result["value"], result.get("error", ""))
+    return Outcome(result.get("state", "stopped"), result.get("value"), result.get("error", ""))
