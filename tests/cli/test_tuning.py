@@ -47,6 +47,7 @@ def test_what_is_found_is_a_line_to_paste_and_every_trial_a_run(ask: Ask, world:
     declared, found = (eval(told[name]["line"], {"ms": ms}) for name in ("declared", "found"))
     assert declared == delivery.system.model
     assert (found.trees, found.holdout, found.interval) == (60, "7d", (0.1, 0.9))
+    assert told["changed"]["learning_rate"] == [0.2, found.learning_rate]
     assert found.learning_rate == pytest.approx(told["best"]["settings"]["learning_rate"], rel=1e-3)
     assert told["found"]["value"] == pytest.approx(told["best"]["value"], rel=0.02)
     runs = json.loads(ask("runs", "list", "delivery", "--json"))
@@ -71,8 +72,8 @@ def test_it_says_what_it_found_where_it_lies_and_what_is_next(ask: Ask) -> None:
     told = ask("tune", "delivery", "--trials", "2", "--set", "trees=3..4", "--set", "learning_rate=0.01", "--metric", "rmse")
     assert "rmse on " in told
     assert "  declared  " in told
-    assert "  found     " in told
-    assert "ms.LightGBM(interval=(0.1, 0.9), holdout='7d', " in told
+    assert "  learning_rate=0.2 -> 0.01" in told
+    assert "To paste:\n  model=ms.LightGBM(interval=(0.1, 0.9), holdout='7d', " in told
     assert "Wrote mainspring-work/delivery/searches/" in told
     assert "3 runs" in told
     assert "Next: keep the declaration" in told

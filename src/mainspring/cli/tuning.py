@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,11 +66,13 @@ def tune(system: str, workspace: Path | None, as_json: bool, **chosen: Any) -> N
     if as_json:
         click.echo(json.dumps(told))
         return
-    click.echo(f"{told['metric']} on {told['rows']['validation']:,} rows that chose the settings, fitted to {told['rows']['training']:,}:")
-    click.echo(f"  declared  {told['declared']['value']:.6g}  {told['declared']['line']}")
-    click.echo(f"  found     {told['found']['value']:.6g}  {told['found']['line']}")
+    rows, changed = told["rows"], "  ".join(f"{name}={old!r} -> {new!r}" for name, (old, new) in told["changed"].items())
+    click.echo(f"{told['metric']} on {rows['validation']:,} rows that chose the settings, fitted to {rows['training']:,} before them:")
+    click.echo(f"  declared  {told['declared']['value']:.6g}")
+    click.echo(f"  found     {told['found']['value']:.6g}  {changed}")
     click.echo(f"{told['trials']} trials ({told['stopped']} stopped early, {told['failed']} failed) in {told['seconds']:.0f} s.")
-    click.echo(f"Wrote {told['folder']} and {told['trials'] + 1} runs. {_next(told, system)}")
+    click.echo(f"To paste:\n  model={told['found']['line']}")
+    click.echo(f"Wrote {told['folder']} and {told['trials'] + 1} runs. Next: {_next(told, system)}")
 
 
 def _search(
@@ -142,12 +144,14 @@ def _told(system: System, fits: Fits, found: Found, folder: Path) -> dict[str, A
 
     better = fits.tunable.with_settings(rounded(found.best.settings))
     lines = {"declared": system.model, "found": better}
+    names = [field.name for field in fields(better) if getattr(better, field.name) != getattr(system.model, field.name)]
     return {
         "system": system.name,
         "metric": fits.metric,
         "goal": fits.goal,
         "rows": {"training": len(fits.examples), "validation": len(fits.validation)},
         **{name: {"value": fits.judge(model), "line": line(model)} for name, model in lines.items()},
+        "changed": {name: (getattr(system.model, name), getattr(better, name)) for name in names},
         "best": asdict(found.best),
         "trials": len(found.trials),
         "stopped": sum(trial.state == "stopped" for trial in found.trials),
@@ -161,5 +165,5 @@ def _told(system: System, fits: Fits, found: Found, folder: Path) -> dict[str, A
 def _next(told: dict[str, Any], system: str) -> str:
     found, declared = told["found"]["value"], told["declared"]["value"]
     if found > declared if told["goal"] == "maximize" else found < declared:
-        return f"Next: declare model={told['found']['line'].split('(')[0]}(...) as found, then mainspring run {system}"
-    return "Next: keep the declaration, or search on with more --trials; nothing better was found."
+        return f"paste it into the declaration, then mainspring run {system}: the gate judges it on rows that no trial saw."
+    return f"keep the declaration, nothing better was found; or search on: mainspring tune {system} --trials {2 * told['trials']}"

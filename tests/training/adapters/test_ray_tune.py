@@ -53,11 +53,11 @@ def test_without_ray_the_mend_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
         tune(SEARCH, learning, tmp_path, over="ray")
 
 
-@pytest.mark.long
-def test_where_there_is_no_cluster_that_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("over", ["ray:127.0.0.1:1", "ray:nowhere"])
+def test_where_there_is_no_cluster_that_is_told(tmp_path: Path, over: str) -> None:
     pytest.importorskip("ray", reason="the long suites install it")
-    with pytest.raises(TrainingError, match=r"Ray at 'ray:127.0.0.1:1': .*ray start --head"):
-        tune(SEARCH, learning, tmp_path, over="ray:127.0.0.1:1")
+    with pytest.raises(TrainingError, match=f"Ray at '{over}': .*ray start --head"):
+        tune(SEARCH, learning, tmp_path, over=over)
 
 
 @pytest.fixture(scope="module")

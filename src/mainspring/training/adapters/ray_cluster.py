@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ QUIET = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
 """Nothing is told to others, nothing is logged twice, and an interruption is ours to handle."""
+_PATIENCE = 5.0
 
 
 @contextmanager
@@ -43,16 +45,23 @@ def cluster(address: str, cores: int) -> Iterator[Any]:
         quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
         try:
             if where:
+                _reach(where)
                 ray.init(address=where, **quiet)
             else:
                 paths = os.pathsep.join(one for one in sys.path if one)
                 ray.init(num_cpus=cores, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": paths}}, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise TrainingError(f"Ray at '{address}': {error}. Start a cluster with 'ray start --head', and name its HOST:PORT.") from error
         try:
             yield ray
         finally:
             ray.shutdown()
+
+
+def _reach(where: str) -> None:
+    """Ray itself tries for minutes where no one listens."""
+    host, _, port = where.rpartition(":")
+    socket.create_connection((host, int(port)), _PATIENCE).close()
 
 
 @contextmanager
