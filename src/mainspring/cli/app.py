@@ -20,6 +20,7 @@ from mainspring.cli.models import decision_line, models
 from mainspring.cli.runs import runs
 from mainspring.cli.streaming import dead_letters, stream
 from mainspring.cli.training import train
+from mainspring.cli.tuning import tune
 from mainspring.errors import MainspringError
 
 
@@ -244,6 +245,7 @@ def _instant(text: str) -> int:
 
 
 main.add_command(runs)
+main.add_command(tune)
 main.add_command(features)
 features.add_command(stream)
 features.add_command(dead_letters)

@@ -18,6 +18,9 @@ _KINDS = {
     "sklearn": ("sklearn", "SklearnLearner"),
 }
 
+IN_ROUNDS = ("lightgbm", "xgboost", "net")
+"""Kinds that learn in rounds, trees or epochs, and can be watched meanwhile."""
+
 
 def learner(kind: str, settings: Mapping[str, Any]) -> Learner:
     """The learner of a kind with its settings.

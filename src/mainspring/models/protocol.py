@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +28,10 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.x)
+
+
+Watch = Callable[[int, Floats], None]
+"""Is given the round of a fit, from 1, and what it would predict for the held-out rows after it; what it raises ends the fit."""
 
 
 class Predictor(Protocol):

@@ -87,6 +87,11 @@ class Workspace:
         return self.path / "runs"
 
     @property
+    def searches(self) -> Path:
+        """Searches over settings, each in a folder of its own."""
+        return self.path / "searches"
+
+    @property
     def online(self) -> Path:
         """The online store, derived from the event log."""
         return self.path / "online"

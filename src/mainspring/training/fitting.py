@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from mainspring.errors import TrainingError, did_you_mean
+from mainspring.models.calibration import resampled
 from mainspring.models.encoding import Encoder
-from mainspring.models.learners import learner
-from mainspring.models.protocol import Floats, Predictor, Rows
+from mainspring.models.learners import IN_ROUNDS, learner
+from mainspring.models.protocol import Floats, Predictor, Rows, Watch
 from mainspring.models.tabular import TabularModel
 from mainspring.spec import Model
 from mainspring.training.examples import Examples, corrected, encoded, offsets_of, taught
@@ -19,11 +20,13 @@ from mainspring.training.texts import fit_apart, fit_jointly
 
 
 def fit_model(
-    spec: Model, names: list[str], examples: Examples, held_out: Examples, *, threads: int = 2, start: TabularModel | None = None
-) -> TabularModel:
+    spec: Model, names: list[str], examples: Examples, held_out: Examples,
+    *, threads: int = 2, start: TabularModel | None = None, watch: Watch | None = None,
+) -> TabularModel:  # fmt: skip
     """The model that ``spec`` declares over the columns ``names``; early stopping, calibration, sets and interval look at ``held_out``.
 
-    With ``start`` the learner goes on from its predictor, with its encoding of the columns.
+    With ``start`` the learner goes on from its predictor, with its encoding of the columns. ``watch`` is given what a learner that
+    learns in rounds says of ``held_out`` after each.
 
     Raises:
         TrainingError: the labels do not fit the task, the learner cannot learn from them, or it cannot go on from ``start``.
@@ -42,8 +45,17 @@ def fit_model(
     encoder, scores = _encoding(spec, names, lesson) if start is None else (start.encoder, None)
     rows = lesson.rows(encoder.transform(lesson.columns, scores))
     fit = _Fit(encoder, rows, encoded(encoder, corrected(spec, held_out)), spec.seed, threads)
-    predictor = fit(kind, settings, **({} if start is None else {"start": start.predictor}))
+    further: dict[str, Any] = {} if start is None else {"start": start.predictor}
+    if watch is not None and kind in IN_ROUNDS:
+        further["watch"] = _watching(spec, held_out, watch)
+    predictor = fit(kind, settings, **further)
     return finished(spec, model(encoder, predictor), held_out, lambda level: fit(*spec.learner_of_quantile(level)))
+
+
+def _watching(spec: Model, held_out: Examples, watch: Watch) -> Watch:
+    """``watch``, given answers instead of what a learner says."""
+    offsets = offsets_of(spec, held_out)
+    return lambda number, predicted: watch(number, (predicted if spec.negatives == 1 else resampled(predicted, spec.negatives)) + offsets)
 
 
 def _encoding(spec: Model, names: list[str], lesson: Examples) -> tuple[Encoder, dict[str, Floats] | None]:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,18 @@ def rows(n: int) -> Rows:
     return Rows(x, np.column_stack([y, y > 1.0]), weight=rng.uniform(0.5, 2.0, n))
 
 
+@dataclass(frozen=True, slots=True)
 class Trapped(NetWork):
-    """Raises before the step that ``traps/raise`` names; the second process kills itself at the step in ``traps/kill``, once."""
+    """Raises before the step that the file ``raise`` names; the second process kills itself at the step in ``kill``, once."""
+
+    folder: Path
 
     def batch(self, numbers: Any) -> tuple[Any, Any]:
         taken[0] += 1
         if taken[0] == traps.get("raise"):
             raise InterruptedError
         if taken[0] == traps.get("kill") and os.environ["RANK"] == "1":
+            (self.folder / "kill").unlink()
             os.kill(os.getpid(), signal.SIGKILL)
         return NetWork.batch(self, numbers)
 
@@ -58,10 +63,8 @@ def work(folder: str) -> NetWork:
     for trap in ("raise", "kill"):
         with suppress(FileNotFoundError):
             traps[trap] = int((Path(folder) / trap).read_text())
-    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
-        traps.clear()
     begun, all_rows = beginning(), rows(640)
-    return Trapped(begun.net, begun.tasks, begun.columns.apply(all_rows.x), targets(all_rows.y, all_rows.weight))
+    return Trapped(begun.net, begun.tasks, begun.columns.apply(all_rows.x), targets(all_rows.y, all_rows.weight), Path(folder))
 
 
 def beginning() -> NetPredictor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -14,11 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mainspring.errors import DeclarationError, TrainingError
 from mainspring.models.protocol import Rows
 from mainspring.training.adapters.lightgbm import BoostingRounds
 from mainspring.training.tracking.tracker import Tracker
+from mainspring.training.tuning.extrapolation import looks, reach
 from mainspring.training.tuning.search import Search
 from mainspring.training.tuning.space import Choice, Int, Real, decode, draw, encode, grid
 from mainspring.training.tuning.tune import EarlyStopping, Found, Report, tune
@@ -76,16 +80,62 @@ def test_samplers_find_the_hill(tmp_path: Path, sampler: Any, within: float) -> 
     assert [trial.number for trial in found.trials] == list(range(len(found.trials)))
 
 
-@pytest.mark.parametrize("pruner", ["hyperband", "asha"])
+@pytest.mark.parametrize("pruner", ["hyperband", "asha", "extrapolation"])
 def test_pruners_save_steps_and_find_as_good(tmp_path: Path, pruner: Any) -> None:
     plain = tune(Search(SPACE, sampler="random", trials=40, seed=2), learning, tmp_path / "plain")
-    search = Search(SPACE, sampler="random", pruner=pruner, trials=40, seed=2, steps=81, first_step=3)
+    search = Search(SPACE, sampler="random", pruner=pruner, trials=40, seed=2, steps=81, first_step=3, reduction=3)
     pruned = tune(search, learning, tmp_path / "pruned")
     assert plain.steps == 40 * 81
     assert pruned.steps < plain.steps / 2
     assert pruned.best.settings == plain.best.settings
     stopped = [trial for trial in pruned.trials if trial.state == "stopped"]
-    assert {trial.steps for trial in stopped} <= {3, 9, 27, 81}
+    assert {trial.steps for trial in stopped} <= (set(looks(3, 81)) if pruner == "extrapolation" else {3, 9, 27, 81})
+    assert all(search.judges(trial.steps) for trial in stopped)
+
+
+def test_where_steps_are_known_a_search_stops_early_by_itself(tmp_path: Path) -> None:
+    assert tune(Search(SPACE, trials=12), learning, tmp_path / "unknown").steps == 12 * 81
+    assert tune(Search(SPACE, trials=12, steps=81), learning, tmp_path / "known").steps < 12 * 81
+    assert Search(SPACE, steps=81).first_rung == 9
+    assert not Search(SPACE, steps=81, pruner=None).judges(9)
+
+
+@pytest.mark.parametrize("goal", ["maximize", "minimize"])
+def test_extrapolation_stops_alike_up_and_down(tmp_path: Path, goal: Any) -> None:
+    sign = 1 if goal == "maximize" else -1
+
+    def objective(settings: Any, report: Report) -> float:
+        return sign * learning(settings, lambda step, value: report(step, sign * value))
+
+    found = tune(Search(SPACE, "random", trials=12, steps=81, goal=goal), objective, tmp_path)
+    up = tune(Search(SPACE, "random", trials=12, steps=81), learning, tmp_path / "up")
+    assert [trial.steps for trial in found.trials] == [trial.steps for trial in up.trials]
+    assert found.best.value == sign * (up.best.value or 0)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0.01, 3), st.floats(1, 200)), min_size=2, max_size=30), st.integers(10, 300))
+def test_extrapolation_loses_nothing_where_curves_bend_down(curves: list[tuple[float, float, float]], steps: int) -> None:
+    """Each curve is ``start + height * (1 - exp(-step / pace))``: one that is stopped could not have become the best."""
+    best = -math.inf
+    for start, height, pace in curves:
+        values = {step: start + height * -math.expm1(-step / pace) for step in (*looks(max(steps // 9, 1), steps), steps)}
+        seen: dict[int, float] = {}
+        for step in list(values)[:-1]:
+            seen[step] = values[step]
+            if reach(seen, steps) < best - 1e-9:
+                assert values[steps] < best
+                break
+        else:
+            best = max(best, values[steps])
+    assert best == max(start + height * -math.expm1(-steps / pace) for start, height, pace in curves)
+
+
+@given(st.integers(1, 50), st.integers(2, 1_000))
+def test_looks_are_further_and_further_apart(first: int, steps: int) -> None:
+    at = looks(first, steps)
+    assert all(a < b for a, b in itertools.pairwise(at))
+    assert (not at) == (first >= steps)
+    assert all(first <= step < steps for step in at)
 
 
 def test_a_search_is_the_same_again_and_goes_on(tmp_path: Path) -> None:
@@ -129,7 +179,7 @@ def test_no_trial_begins_after_the_timeout(tmp_path: Path, monkeypatch: pytest.M
 
 def test_every_trial_is_a_run(tmp_path: Path) -> None:
     tracker = Tracker(tmp_path / "runs")
-    search = Search(SPACE, sampler="random", pruner="asha", trials=9, first_step=3)
+    search = Search(SPACE, sampler="random", pruner="asha", trials=9, first_step=3, reduction=3)
     found = tune(search, learning, tmp_path / "search", tracker=tracker, name="hill")
     (parent,) = [run for run in tracker.runs("hill") if run.parent is None]
     runs = tracker.runs(parent=parent.id)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mainspring.errors import MissingExtraError, RegistryError, TrainingError
-from mainspring.models.protocol import Floats, Rows
+from mainspring.models.protocol import Floats, Rows, Watch
 from mainspring.models.pruning import Progress, Prune
 
 MODEL = "model.txt"
@@ -50,8 +51,9 @@ class LightGBMLearner:
         seed: int = 0,
         threads: int = 2,
         start: Booster | None = None,
+        watch: Watch | None = None,
     ) -> Booster:
-        """Fit trees; with ``start`` further ones to its. The same call on the same machine gives the same bits.
+        """Fit trees; with ``start`` further ones to its, ``watch`` after each. The same call on the same machine gives the same bits.
 
         Raises:
             MissingExtraError: LightGBM is not installed.
@@ -80,16 +82,19 @@ class LightGBMLearner:
             lightgbm, rows, feature_name=_plain(names), categorical_feature=columns, params=parameters, free_raw_data=start is None
         )
         watched: dict[str, Any] = {}
-        if self.patience is not None and held_out is not None:
-            valid = _dataset(lightgbm, held_out, reference=data, params=parameters)
-            watched = {"valid_sets": [valid], "callbacks": [lightgbm.early_stopping(self.patience, verbose=False)]}
+        if held_out is not None and (self.patience is not None or watch is not None):
+            watched["valid_sets"] = [_dataset(lightgbm, held_out, reference=data, params=parameters)]
+        if held_out is not None and self.patience is not None:
+            watched["callbacks"] = [lightgbm.early_stopping(self.patience, first_metric_only=True, verbose=False)]
+        if held_out is not None and watch is not None:
+            watched["feval"] = _watching(watch)
         try:
             model = lightgbm.train(
                 parameters, data, num_boost_round=self.trees, init_model=None if start is None else start._model, **watched
             )
         except lightgbm.basic.LightGBMError as error:
             raise TrainingError(f"LightGBM({self.objective}): {error}. Check the label and the settings.") from error
-        if watched:
+        if "callbacks" in watched:
             model = lightgbm.Booster(model_str=model.model_to_string(num_iteration=model.best_iteration))
         return Booster(model, names)
 
@@ -225,6 +230,17 @@ def _thresholds(node: dict[str, Any]) -> list[tuple[int, float]]:
 def _dataset(lightgbm: Any, rows: Rows, **settings: Any) -> Any:
     sizes = None if rows.groups is None else np.diff(np.flatnonzero(np.diff(rows.groups, prepend=np.nan, append=np.nan) != 0))
     return lightgbm.Dataset(rows.x, rows.y, weight=rows.weight, group=sizes, **settings)
+
+
+def _watching(watch: Watch) -> Callable[[Floats, Any], tuple[str, float, bool]]:
+    """A measure for LightGBM, always 0, that is asked for after each round."""
+    rounds = itertools.count(1)
+
+    def measure(predicted: Floats, _: Any) -> tuple[str, float, bool]:
+        watch(next(rounds), predicted)
+        return "watched", 0.0, True
+
+    return measure
 
 
 def _plain(names: Sequence[str]) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
@@ -28,7 +29,7 @@ from mainspring.models.adapters.torch_objectives import (
 )
 from mainspring.models.adapters.torch_runtime import in_blocks, nn, repeatable, torch
 from mainspring.models.adapters.torch_storing import check_columns, read_body, read_weights, to_files
-from mainspring.models.protocol import Rows
+from mainspring.models.protocol import Rows, Watch
 
 Floats = npt.NDArray[np.float64]
 KIND = "tabular net"
@@ -120,9 +121,9 @@ class NetLearner:
 
     def fit(
         self, rows: Rows, *, names: Sequence[str], categorical: Sequence[str], held_out: Rows | None, seed: int, threads: int,
-        start: NetPredictor | None = None,
+        start: NetPredictor | None = None, watch: Watch | None = None,
     ) -> NetPredictor:  # fmt: skip
-        """Fit to rows, or go on from ``start`` with its scales, categories and weights (fine-tuning).
+        """Fit to rows, ``watch`` after each epoch, or go on from ``start`` with its scales, categories and weights (fine-tuning).
 
         A label that is NaN counts for nothing in its task.
 
@@ -132,13 +133,12 @@ class NetLearner:
         with repeatable(seed, threads):
             fresh = self.prepare(rows, names, categorical, start)
             x, target = _tensor(fresh.columns, rows.x), _target(rows)
-            held = None if held_out is None else (_tensor(fresh.columns, held_out.x), _target(held_out))
             descend(
                 fresh.net,
                 lambda batch: mean_loss(fresh.tasks, fresh.net(x[batch]), target[batch]),
                 len(rows),
                 self.schedule,
-                None if held is None else lambda: _loss_of(fresh, *held),
+                None if held_out is None else _judged(fresh, held_out, watch),
             )
         fresh.net.eval()
         return fresh
@@ -191,6 +191,18 @@ def _tensor(columns: LearnedColumns, x: Floats) -> Any:
 
 def _target(rows: Rows) -> Any:
     return torch.from_numpy(targets(rows.y, rows.weight))
+
+
+def _judged(fitted: NetPredictor, rows: Rows, watch: Watch | None) -> Callable[[], float]:
+    """The loss on held-out rows, whenever it is asked for, which is after each epoch."""
+    x, target, epochs = _tensor(fitted.columns, rows.x), _target(rows), itertools.count(1)
+
+    def loss() -> float:
+        if watch is not None:
+            watch(next(epochs), fitted.predict(rows.x))
+        return _loss_of(fitted, x, target)
+
+    return loss
 
 
 def _loss_of(fitted: NetPredictor, x: Any, target: Any) -> float:

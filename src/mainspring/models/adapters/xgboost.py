@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mainspring.errors import MissingExtraError, RegistryError, TrainingError
-from mainspring.models.protocol import Floats, Rows
+from mainspring.models.protocol import Floats, Rows, Watch
 
 MODEL = "model.xgb.json"
 
@@ -45,8 +45,9 @@ class XGBoostLearner:
         seed: int = 0,
         threads: int = 2,
         start: Trees | None = None,
+        watch: Watch | None = None,
     ) -> Trees:
-        """Fit trees; with ``start`` further ones to its. The same call on the same machine gives the same bits.
+        """Fit trees; with ``start`` further ones to its, ``watch`` after each. The same call on the same machine gives the same bits.
 
         Raises:
             MissingExtraError: XGBoost is not installed.
@@ -70,14 +71,17 @@ class XGBoostLearner:
         if self.objective == "reg:quantileerror":
             parameters["quantile_alpha"] = self.alpha
         watched: dict[str, Any] = {}
-        if self.patience is not None and held_out is not None:
-            watched = {"evals": [(_matrix(xgboost, held_out), "held_out")], "early_stopping_rounds": self.patience, "verbose_eval": False}
+        if held_out is not None and (self.patience is not None or watch is not None):
+            held = _matrix(xgboost, held_out)
+            watched = {"evals": [(held, "held_out")], "early_stopping_rounds": self.patience, "verbose_eval": False}
+            watched["callbacks"] = [] if watch is None else [_watching(xgboost, held, watch)]
         try:
             first = None if start is None else start._model
             model = xgboost.train(parameters, _matrix(xgboost, rows), num_boost_round=self.trees, xgb_model=first, **watched)
         except xgboost.core.XGBoostError as error:
             raise TrainingError(f"XGBoost({self.objective}): {str(error).splitlines()[-1]}. Check the label and the settings.") from error
-        return Trees(model[: model.best_iteration + 1] if watched else model, names)
+        stopped = held_out is not None and self.patience is not None
+        return Trees(model[: model.best_iteration + 1] if stopped else model, names)
 
     def load(self, artifacts: Mapping[str, bytes], names: Sequence[str]) -> Trees:
         """The trees in ``model.xgb.json``.
@@ -130,6 +134,15 @@ class Trees:
     def to_artifacts(self) -> dict[str, bytes]:
         """The trees as XGBoost's JSON."""
         return {MODEL: bytes(self._model.save_raw("json"))}
+
+
+def _watching(xgboost: Any, held: Any, watch: Watch) -> Any:
+    class Watching(xgboost.callback.TrainingCallback):
+        def after_iteration(self, model: Any, epoch: int, _: Any) -> bool:
+            watch(epoch + 1, model.predict(held))
+            return False
+
+    return Watching()
 
 
 def _matrix(xgboost: Any, rows: Rows) -> Any:

@@ -111,8 +111,8 @@ class Job:
         return cls(**{**body, "schedule": Schedule(**body["schedule"])})
 
 
-def launch(job: Job, processes: int, restarts: int = 3) -> None:
-    """Train on so many processes of this machine and come back when all are done.
+def launch(job: Job, processes: int, restarts: int = 3, *, over: str | None = None) -> None:
+    """Train on so many processes of this machine, or ``over`` Ray, and come back when all are done.
 
     If a process dies, all are started again, at most ``restarts`` times, and go on from the last checkpoint. A job that was begun in the
     folder before is gone on with likewise. On several machines torchrun starts the same, on each of them, with a folder that they share:
@@ -120,9 +120,13 @@ def launch(job: Job, processes: int, restarts: int = 3) -> None:
     module's constant. There too set the environment variable that `FRESH_STORE` names to 1: without it, processes that torch 2.13
     started again may look for each other at the addresses of those that died.
 
+    ``over`` has Ray Train start the same instead: ``"ray"`` on this machine, ``"ray:HOST:PORT"`` on the cluster there, whose machines must
+    share the folder and have this package.
+
     Raises:
         DeclarationError: the job cannot be spread so.
         TrainingError: the processes failed; the message has the end of their log.
+        MissingExtraError: Ray is not installed.
     """
     if (job.parallel == "none") != (processes == 1):
         raise DeclarationError(
@@ -130,6 +134,11 @@ def launch(job: Job, processes: int, restarts: int = 3) -> None:
         )
     folder = Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
+    if over is not None:
+        from mainspring.training.adapters.ray_train import train_on_ray
+
+        train_on_ray(over, job, processes, restarts)
+        return
     job.to_file(folder / "job.json")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", f"--max-restarts={restarts}"]
     own = {"OMP_NUM_THREADS": str(job.threads), "PYTHONPATH": os.pathsep.join(one for one in sys.path if one), FRESH_STORE: "1"}

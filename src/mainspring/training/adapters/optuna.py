@@ -19,6 +19,7 @@ import numpy as np
 from mainspring.errors import DeclarationError, MissingExtraError
 from mainspring.storage.durable import locked
 from mainspring.training.tuning import gaussian_process
+from mainspring.training.tuning.extrapolation import reach
 from mainspring.training.tuning.search import Search, Trial
 from mainspring.training.tuning.space import Choice, Int, Range, decode, draw, encode, grid
 
@@ -71,7 +72,7 @@ class Study:
 
     def stops(self, begun: Begun, step: int, value: float) -> bool:
         """Take note of a trial's value at a step, where a pruner decides; whether it says to stop."""
-        if self._search.pruner is None or not self._is_rung(step):
+        if not self._search.judges(step):
             return False
         begun.handle.report(value, step)
         return bool(begun.handle.should_prune())
@@ -138,19 +139,13 @@ class Study:
         ranges = self._search.space
         return {name: one.values[parameters[name]] if isinstance(one, Choice) else parameters[name] for name, one in ranges.items()}
 
-    def _is_rung(self, step: int) -> bool:
-        rung = self._search.first_step
-        while rung < step:
-            rung *= self._search.reduction
-        return rung == step
-
     def _pruner(self) -> Any:
         search, pruners = self._search, self._optuna.pruners
         if search.pruner == "hyperband":
-            return pruners.HyperbandPruner(min_resource=search.first_step, max_resource=search.steps, reduction_factor=search.reduction)
+            return pruners.HyperbandPruner(min_resource=search.first_rung, max_resource=search.steps, reduction_factor=search.reduction)
         if search.pruner == "asha":
-            return pruners.SuccessiveHalvingPruner(min_resource=search.first_step, reduction_factor=search.reduction)
-        return pruners.NopPruner()
+            return pruners.SuccessiveHalvingPruner(min_resource=search.first_rung, reduction_factor=search.reduction)
+        return pruners.NopPruner() if search.pruner is None or search.steps is None else _Extrapolation(search.steps, search.goal)
 
     def _check(self) -> None:
         search = self._search
@@ -160,6 +155,20 @@ class Study:
             self._study.set_user_attr("search", declared)
         elif kept != declared:
             raise DeclarationError(f"Search in {self._folder}: the folder holds another search. Name a new folder, or declare the same.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Extrapolation:
+    """What Optuna asks of a pruner: stops a trial that cannot reach the best finished one."""
+
+    steps: int
+    goal: str
+
+    def prune(self, study: Any, trial: Any) -> bool:
+        sign = 1.0 if self.goal == "maximize" else -1.0
+        best = max((sign * one.value for one in study.get_trials(deepcopy=False) if one.state.name == "COMPLETE"), default=None)
+        most = reach({step: sign * value for step, value in trial.intermediate_values.items()}, self.steps)
+        return best is not None and not most >= best
 
 
 class _KernelLock:

@@ -8,28 +8,27 @@ import multiprocessing.connection
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from mainspring.errors import TrainingError
 from mainspring.storage.durable import locked, make_directory
-from mainspring.training.adapters.optuna import Begun, Study
-from mainspring.training.tracking.running import Running
+from mainspring.training.adapters.optuna import Study
 from mainspring.training.tracking.tracker import Tracker
 from mainspring.training.tuning.search import Search, Trial
 from mainspring.training.tuning.space import Settings
+from mainspring.training.tuning.trials import Objective, Report, Trials, attempt
 
-Report = Callable[[int, float], None]
-Objective = Callable[[Settings, Report], float]
 Enough = Callable[[int, float], bool]
 RoundFit = Callable[[Settings, Enough], None]
 
 
-class Stopped(Exception):  # noqa: N818
-    """A trial is not worth going on with; raised by ``report``, and to be let through."""
+Progress = Callable[[Sequence[Trial]], None]
+LOOK_SECONDS = 0.5
+"""How often a search in processes of its own looks for trials that have ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +83,27 @@ class _Job:
     parent: str | None
     deadline: float
 
+    def trials(self, tracker: Tracker | None) -> Trials:
+        """The trials as one worker begins them."""
+        return Trials(Study(self.folder, self.search), self.name, self.search.seed, self.deadline, tracker, self.parent)
+
 
 def tune(
-    search: Search, objective: Objective, folder: Path, *, workers: int = 1, tracker: Tracker | None = None, name: str = "search"
-) -> Found:
+    search: Search, objective: Objective, folder: Path, *, workers: int = 1, over: str | None = None, tracker: Tracker | None = None,
+    name: str = "search", progress: Progress | None = None,
+) -> Found:  # fmt: skip
     """Search in ``folder``, where a search that was killed is taken up: its finished trials count, the broken one is tried again.
 
     ``objective(settings, report)`` gives the value of some settings; calling ``report(step, value)`` lets it be stopped by `Stopped`. With
-    several ``workers`` it runs in processes of its own, started by spawn: it must be importable and picklable. A trial whose
-    objective fails counts and does not end the search. With a ``tracker`` the search and every trial is a run.
+    several ``workers`` it runs in processes of its own, started by spawn: it must be importable and picklable. ``over`` has it run by
+    so many workers of Ray instead: ``"ray"`` on this machine, ``"ray:HOST:PORT"`` on the cluster there; the folder stays here. A trial
+    whose objective fails counts and does not end the search. With a ``tracker`` the search and every trial is a run. ``progress`` is
+    given the trials that have ended, again and again.
 
     Raises:
-        DeclarationError: the folder holds another search.
+        DeclarationError: the folder holds another search, or ``over`` is no address.
         TrainingError: no trial finished, or a worker died.
-        MissingExtraError: Optuna is not installed.
+        MissingExtraError: Optuna, or for ``over`` Ray, is not installed.
     """
     started = time.monotonic()
     make_directory(folder)
@@ -112,10 +118,20 @@ def tune(
         deadline = math.inf if search.timeout is None else time.time() + search.timeout
         runs, parent = (None, None) if tracker is None or run is None else (tracker.path, run.id)
         job = _Job(search, folder, objective, name, runs, parent, deadline)
-        if workers == 1:
-            _work(job, tracker)
+
+        def look() -> None:
+            if progress is not None:
+                progress(study.trials())
+
+        if over is not None:
+            from mainspring.training.adapters.ray_tune import tune_on_ray
+
+            tune_on_ray(over, job.trials(tracker), objective, folder / "ray", workers, look)
+        elif workers == 1:
+            _work(job, tracker, look)
         else:
-            _spawn(job, workers)
+            _spawn(job, workers, look)
+        look()
         found = _found(search, Study(folder, search).trials(), time.monotonic() - started)
         if run is not None:
             run.metrics({"validation/value": found.best.value or math.nan, "trials": len(found.trials), "steps": found.steps})
@@ -132,14 +148,16 @@ def _found(search: Search, trials: list[Trial], seconds: float) -> Found:
     return Found(choose(finished, key=lambda trial: trial.value or 0.0), tuple(trials), seconds)
 
 
-def _spawn(job: _Job, workers: int) -> None:
+def _spawn(job: _Job, workers: int, look: Callable[[], None]) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_worker, args=(job, number), name=f"worker-{number}") for number in range(workers)]
     try:
         for process in processes:
             process.start()
         for process in processes:
-            process.join()
+            while process.is_alive():
+                process.join(LOOK_SECONDS)
+                look()
     finally:
         for process in processes:
             if process.is_alive():
@@ -152,13 +170,8 @@ def _spawn(job: _Job, workers: int) -> None:
 
 def _worker(job: _Job, number: int) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    with locked(job.folder / f"worker-{number}"):
-        tracker = None if job.runs is None else Tracker(job.runs)
-        try:
-            _work(job, tracker)
-        finally:
-            if tracker is not None:
-                tracker.close()
+    with locked(job.folder / f"worker-{number}"), nullcontext() if job.runs is None else closing(Tracker(job.runs)) as tracker:
+        _work(job, tracker)
 
 
 def _die_with_parent() -> None:
@@ -168,43 +181,11 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def _work(job: _Job, tracker: Tracker | None) -> None:
-    study = Study(job.folder, job.search)
-    while time.time() < job.deadline and (begun := study.begin()) is not None:
-        if tracker is None:
-            _try(study, begun, job.objective, None)
-        else:
-            parameters = {**begun.settings, "trial": begun.number}
-            run = tracker.start(job.name, parameters=parameters, seed=job.search.seed, parent=job.parent)
-            trial = _try(study, begun, job.objective, run)
-            run.metrics({"validation/value": math.nan if trial.value is None else trial.value, "steps": trial.steps})
-            run.note({"trial": trial.state})
-            run.end("failed" if trial.error else "finished", trial.error)
-
-
-def _try(study: Study, begun: Begun, objective: Objective, run: Running | None) -> Trial:
-    """One trial to its end, whatever that is."""
-    started, trial = time.perf_counter(), Trial(begun.number, begun.settings, None, "failed")
-
-    def report(step: int, value: float) -> None:
-        nonlocal trial
-        trial = replace(trial, steps=max(trial.steps, step), value=value)
-        if run is not None:
-            run.step(step, {"validation/value": value})
-        if study.stops(begun, step, value):
-            raise Stopped(f"trial {begun.number} at step {step}")
-
-    try:
-        value = float(objective(begun.settings, report))
-        error = "" if math.isfinite(value) else f"its value is {value}"
-        trial = replace(trial, value=None if error else value, state="failed" if error else "finished", error=error)
-    except Stopped:
-        trial = replace(trial, state="stopped")
-    except Exception as error:
-        trial = replace(trial, value=None, error=f"{type(error).__name__}: {error}")
-    trial = replace(trial, seconds=time.perf_counter() - started)
-    study.end(begun, trial)
-    return trial
+def _work(job: _Job, tracker: Tracker | None, look: Callable[[], None] = lambda: None) -> None:
+    trials = job.trials(tracker)
+    while (trial := trials.begin()) is not None:
+        trial.end(attempt(job.objective, trial.settings, trial.report))
+        look()
 
 
 def _described(search: Search) -> Mapping[str, Any]:
