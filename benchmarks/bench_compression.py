@@ -24,10 +24,10 @@ from rich.table import Table as Printed
 from sklearn.datasets import load_digits
 
 import mainspring as ms
-from mainspring.models.adapters.torch_fitting import Schedule
-from mainspring.models.adapters.torch_pruning import pruned_images
-from mainspring.models.adapters.torch_runtime import torch
-from mainspring.models.adapters.torch_vision import Cnn, ImageLearner, ImagePredictor
+from mainspring.models.adapters.nets.fitting import Schedule
+from mainspring.models.adapters.nets.pruning import pruned_images
+from mainspring.models.adapters.nets.runtime import torch
+from mainspring.models.adapters.nets.vision import Cnn, ImageLearner, ImagePredictor
 from mainspring.models.distillation import lesson
 from mainspring.models.export import How, load_onnx, quantize, to_onnx
 from mainspring.models.protocol import Floats, Rows

@@ -18,7 +18,7 @@ from mainspring.cli.systems import WORK
 from mainspring.clock import HOUR
 from mainspring.gateway.backend import opened
 from mainspring.model_registry.registry import Registry
-from mainspring.models.adapters.onnxruntime import OnnxPredictor
+from mainspring.models.adapters.onnx.runtime import OnnxPredictor
 from mainspring.models.export import as_onnx
 from mainspring.storage.tables import Tables
 from mainspring.storage.workspace import Workspace

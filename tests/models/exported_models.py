@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from mainspring.models.adapters.torch_bodies import Mlp, WideAndDeep
-from mainspring.models.adapters.torch_fitting import Schedule
-from mainspring.models.adapters.torch_multitask import Mmoe, SharedBottom
-from mainspring.models.adapters.torch_net import NetLearner
-from mainspring.models.adapters.torch_objectives import Task
-from mainspring.models.adapters.torch_towers import TwoTowerLearner
+from mainspring.models.adapters.nets.bodies import Mlp, WideAndDeep
+from mainspring.models.adapters.nets.fitting import Schedule
+from mainspring.models.adapters.nets.multitask import Mmoe, SharedBottom
+from mainspring.models.adapters.nets.net import NetLearner
+from mainspring.models.adapters.nets.objectives import Task
+from mainspring.models.adapters.nets.towers import TwoTowerLearner
 from mainspring.models.learners import learner
 from mainspring.models.protocol import Predictor, Rows
 

@@ -24,7 +24,7 @@ from test_torch_vision import images
 
 from mainspring.errors import ExportError, RegistryError, ServingError, TrainingError
 from mainspring.models import export
-from mainspring.models.adapters.torch_runtime import torch
+from mainspring.models.adapters.nets.runtime import torch
 from mainspring.models.encoding import Encoder
 from mainspring.models.export import annotated, as_onnx, load_onnx, parity, to_onnx, tower_to_onnx
 from mainspring.models.learners import learner, load_predictor

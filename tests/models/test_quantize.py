@@ -13,14 +13,14 @@ from exported_models import FITS, NAMES, matrix
 from test_torch_vision import LEARNER, images
 
 from mainspring.errors import ExportError
-from mainspring.models.adapters.onnx_columns import KNOTS, curve
-from mainspring.models.adapters.onnx_quantize import CLOSE, _thinned
-from mainspring.models.adapters.torch_bodies import Mlp
-from mainspring.models.adapters.torch_columns import NumberColumn
-from mainspring.models.adapters.torch_fitting import Schedule
-from mainspring.models.adapters.torch_net import NetLearner
-from mainspring.models.adapters.torch_objectives import Task
-from mainspring.models.adapters.torch_runtime import torch
+from mainspring.models.adapters.nets.bodies import Mlp
+from mainspring.models.adapters.nets.columns import NumberColumn
+from mainspring.models.adapters.nets.fitting import Schedule
+from mainspring.models.adapters.nets.net import NetLearner
+from mainspring.models.adapters.nets.objectives import Task
+from mainspring.models.adapters.nets.runtime import torch
+from mainspring.models.adapters.onnx.columns import KNOTS, curve
+from mainspring.models.adapters.onnx.quantize import CLOSE, _thinned
 from mainspring.models.export import annotated, load_onnx, parity, quantize, to_onnx
 from mainspring.models.onnx_file import unsealed
 from mainspring.models.protocol import Rows

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from mainspring.errors import DeclarationError, RegistryError, TrainingError
-from mainspring.models.adapters.torch_bodies import Mlp, WideAndDeep
-from mainspring.models.adapters.torch_columns import LearnedColumns, NumberColumn
-from mainspring.models.adapters.torch_fitting import Schedule, descend
-from mainspring.models.adapters.torch_multitask import Mmoe, SharedBottom
-from mainspring.models.adapters.torch_net import NetLearner, NetPredictor
-from mainspring.models.adapters.torch_objectives import Task
-from mainspring.models.adapters.torch_runtime import torch
+from mainspring.models.adapters.nets.bodies import Mlp, WideAndDeep
+from mainspring.models.adapters.nets.columns import LearnedColumns, NumberColumn
+from mainspring.models.adapters.nets.fitting import Schedule, descend
+from mainspring.models.adapters.nets.multitask import Mmoe, SharedBottom
+from mainspring.models.adapters.nets.net import NetLearner, NetPredictor
+from mainspring.models.adapters.nets.objectives import Task
+from mainspring.models.adapters.nets.runtime import torch
 from mainspring.models.protocol import Learner, Predictor, Rows
 
 NAMES = ("a", "b", "kind", "place")

@@ -9,13 +9,13 @@ import pytest
 from sklearn.datasets import load_digits
 
 from mainspring.errors import DeclarationError, RegistryError, TrainingError
-from mainspring.models.adapters.torch_fitting import Schedule
-from mainspring.models.adapters.torch_multitask import Mmoe
-from mainspring.models.adapters.torch_net import NetLearner, NetPredictor
-from mainspring.models.adapters.torch_objectives import Task
-from mainspring.models.adapters.torch_pruning import pruned_images
-from mainspring.models.adapters.torch_runtime import torch
-from mainspring.models.adapters.torch_vision import Cnn, ImageLearner, ImagePredictor, Stage
+from mainspring.models.adapters.nets.fitting import Schedule
+from mainspring.models.adapters.nets.multitask import Mmoe
+from mainspring.models.adapters.nets.net import NetLearner, NetPredictor
+from mainspring.models.adapters.nets.objectives import Task
+from mainspring.models.adapters.nets.pruning import pruned_images
+from mainspring.models.adapters.nets.runtime import torch
+from mainspring.models.adapters.nets.vision import Cnn, ImageLearner, ImagePredictor, Stage
 from mainspring.models.learners import learner
 from mainspring.models.protocol import Rows
 from mainspring.models.pruning import Prune, prune

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from mainspring.errors import RegistryError, TrainingError
-from mainspring.models.adapters.torch_fitting import Schedule
-from mainspring.models.adapters.torch_net import NetLearner
-from mainspring.models.adapters.torch_runtime import torch
-from mainspring.models.adapters.torch_towers import TwoTowerLearner, TwoTowerPredictor
+from mainspring.models.adapters.nets.fitting import Schedule
+from mainspring.models.adapters.nets.net import NetLearner
+from mainspring.models.adapters.nets.runtime import torch
+from mainspring.models.adapters.nets.towers import TwoTowerLearner, TwoTowerPredictor
 from mainspring.models.protocol import Learner, Predictor, Rows
 
 NAMES = ("user", "age", "item")

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from mainspring.errors import DataError, RegistryError
-from mainspring.models.adapters.torch_fitting import Schedule
-from mainspring.models.adapters.torch_objectives import Task
-from mainspring.models.adapters.torch_runtime import torch
-from mainspring.models.adapters.torch_vision import Cnn, ImageLearner, ImagePredictor, Stage
+from mainspring.models.adapters.nets.fitting import Schedule
+from mainspring.models.adapters.nets.objectives import Task
+from mainspring.models.adapters.nets.runtime import torch
+from mainspring.models.adapters.nets.vision import Cnn, ImageLearner, ImagePredictor, Stage
 
 SMALL = Cnn(stem=8, stages=(Stage(8, expand=1), Stage(16, 2, 2)), last=32)
 LEARNER = ImageLearner(SMALL, schedule=Schedule(epochs=5, batch=40, learning_rate=1e-2))

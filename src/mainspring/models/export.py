@@ -21,14 +21,14 @@ How = Literal["dynamic", "static"]
 Side = Literal["user", "item"]
 
 _WRITERS: Mapping[str, str] = {
-    "Booster": "onnx_lightgbm",
-    "Trees": "onnx_xgboost",
-    "Linear": "onnx_linear",
-    "NetPredictor": "onnx_net",
-    "TwoTowerPredictor": "onnx_towers",
-    "ImagePredictor": "onnx_vision",
-    "Estimator": "onnx_sklearn",
-    "OnnxPredictor": "onnxruntime",
+    "Booster": "onnx.lightgbm",
+    "Trees": "onnx.xgboost",
+    "Linear": "onnx.linear",
+    "NetPredictor": "onnx.net",
+    "TwoTowerPredictor": "onnx.towers",
+    "ImagePredictor": "onnx.vision",
+    "Estimator": "onnx.sklearn",
+    "OnnxPredictor": "onnx.runtime",
 }
 
 
@@ -68,20 +68,20 @@ def tower_to_onnx(towers: Answering, side: Side) -> bytes:
         ExportError: these are no towers, or there is no such side.
         MissingExtraError: onnx is not installed.
     """
-    if side not in get_args(Side) or _WRITERS.get(type(towers).__name__) != "onnx_towers":
+    if side not in get_args(Side) or _WRITERS.get(type(towers).__name__) != "onnx.towers":
         raise ExportError(f"There is no '{side}' tower in a model of the kind '{type(towers).__name__}'. Two towers have user and item.")
     written: bytes = _writer(towers).write_tower(towers, side)
     return written
 
 
 def load_onnx(exported: bytes, names: Sequence[str] | None = None) -> Predictor:
-    """The `mainspring.models.adapters.onnxruntime.OnnxPredictor` of an exported file; with ``names`` it must be one for these columns.
+    """The `mainspring.models.adapters.onnx.runtime.OnnxPredictor` of an exported file; with ``names`` it must be one for these columns.
 
     Raises:
         RegistryError: the file is damaged, foreign, or one for other columns.
         MissingExtraError: onnxruntime is not installed.
     """
-    found: Predictor = importlib.import_module("mainspring.models.adapters.onnxruntime").OnnxPredictor(exported)
+    found: Predictor = importlib.import_module("mainspring.models.adapters.onnx.runtime").OnnxPredictor(exported)
     return found if names is None else load_predictor("onnx", {}, found.to_artifacts(), names)
 
 
@@ -113,7 +113,7 @@ def quantize(exported: bytes, how: How, *, calibration: Values | None = None) ->
         raise ExportError(f"Quantization '{how}' is not known.{did_you_mean(how, get_args(How))}")
     if (how == "static") != (calibration is not None and len(calibration) > 0):
         raise ExportError("Quantization: 'static' needs rows to calibrate on, 'dynamic' takes none. Give calibration=rows to 'static'.")
-    done: bytes = importlib.import_module("mainspring.models.adapters.onnx_quantize").quantized(exported, calibration)
+    done: bytes = importlib.import_module("mainspring.models.adapters.onnx.quantize").quantized(exported, calibration)
     return done
 
 
@@ -137,7 +137,7 @@ def as_onnx(
 
 def annotated(exported: bytes, notes: Mapping[str, str]) -> bytes:
     """An exported file with further entries in its metadata."""
-    done: bytes = importlib.import_module("mainspring.models.adapters.onnx_graph").annotated(exported, notes)
+    done: bytes = importlib.import_module("mainspring.models.adapters.onnx.graph").annotated(exported, notes)
     return done
 
 

@@ -13,8 +13,8 @@ _KINDS = {
     "lightgbm": ("lightgbm", "LightGBMLearner"),
     "xgboost": ("xgboost", "XGBoostLearner"),
     "linear": ("sklearn", "LinearLearner"),
-    "net": ("torch_net", "declared_net"),
-    "onnx": ("onnxruntime", "OnnxLearner"),
+    "net": ("nets.net", "declared_net"),
+    "onnx": ("onnx.runtime", "OnnxLearner"),
     "sklearn": ("sklearn", "SklearnLearner"),
 }
 

@@ -11,7 +11,7 @@ from mainspring.errors import DeclarationError, TrainingError, did_you_mean
 from mainspring.models.protocol import Predictor, Rows
 
 Progress = Callable[[int, int], None]
-_KINDS = {"net": ("torch_pruning", "pruned_net"), "lightgbm": ("lightgbm", "pruned_trees")}
+_KINDS = {"net": ("nets.pruning", "pruned_net"), "lightgbm": ("lightgbm", "pruned_trees")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from mainspring.models.adapters.torch_bodies import Mlp
-from mainspring.models.adapters.torch_fitting import Schedule
-from mainspring.models.adapters.torch_net import NetLearner, NetPredictor
-from mainspring.models.adapters.torch_objectives import Task, targets
-from mainspring.models.adapters.torch_runtime import torch
+from mainspring.models.adapters.nets.bodies import Mlp
+from mainspring.models.adapters.nets.fitting import Schedule
+from mainspring.models.adapters.nets.net import NetLearner, NetPredictor
+from mainspring.models.adapters.nets.objectives import Task, targets
+from mainspring.models.adapters.nets.runtime import torch
 from mainspring.models.protocol import Rows
-from mainspring.training.adapters.distributed import Job
-from mainspring.training.adapters.distributed_nets import NetWork
-from mainspring.training.adapters.distributed_worker import joined, train
+from mainspring.training.adapters.distributed.job import Job
+from mainspring.training.adapters.distributed.nets import NetWork
+from mainspring.training.adapters.distributed.worker import joined, train
 
 NAMES = ("a", "b", "c", "kind")
 SPREADS = ("ddp", "fsdp", "tensor", "pipeline-gpipe", "pipeline-1f1b")

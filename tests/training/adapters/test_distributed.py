@@ -17,15 +17,16 @@ import spread_jobs
 from spread_jobs import LEARNER, NAMES, SCHEDULE, SPREADS, beginning, job, rows, work
 
 from mainspring.errors import DeclarationError, TrainingError
-from mainspring.models.adapters.torch_bodies import Mlp, WideAndDeep
-from mainspring.models.adapters.torch_net import NetLearner
-from mainspring.models.adapters.torch_objectives import Task
-from mainspring.models.adapters.torch_runtime import torch
-from mainspring.training.adapters.distributed import Job, launch
-from mainspring.training.adapters.distributed_checkpoint import STATE, Checkpoints
-from mainspring.training.adapters.distributed_modes import spread
-from mainspring.training.adapters.distributed_nets import fit_on_processes
-from mainspring.training.adapters.distributed_worker import train
+from mainspring.models.adapters.nets.bodies import Mlp, WideAndDeep
+from mainspring.models.adapters.nets.net import NetLearner
+from mainspring.models.adapters.nets.objectives import Task
+from mainspring.models.adapters.nets.runtime import torch
+from mainspring.training.adapters.distributed.checkpoint import STATE, Checkpoints
+from mainspring.training.adapters.distributed.job import Job
+from mainspring.training.adapters.distributed.launch import launch
+from mainspring.training.adapters.distributed.modes import spread
+from mainspring.training.adapters.distributed.nets import fit_on_processes
+from mainspring.training.adapters.distributed.worker import train
 
 LAST = SCHEDULE.epochs * 10
 
@@ -158,7 +159,7 @@ def test_a_learner_fits_on_processes_and_predicts_as_from_one(tmp_path: Path) ->
 
 
 def test_nets_without_pairs_or_layers_enough_are_refused() -> None:
-    from mainspring.training.adapters.distributed_modes import _pairs, _stage
+    from mainspring.training.adapters.distributed.modes import _pairs, _stage
 
     wide = NetLearner(WideAndDeep((8,)), (Task("regression"), Task("binary"))).prepare(rows(64), NAMES, ("kind",)).net
     with pytest.raises(DeclarationError, match="no two linear layers"):

@@ -11,8 +11,8 @@ import pytest
 from spread_jobs import SCHEDULE, beginning, job
 
 from mainspring.errors import DeclarationError, TrainingError
-from mainspring.training.adapters.distributed import launch
-from mainspring.training.adapters.distributed_checkpoint import Checkpoints
+from mainspring.training.adapters.distributed.checkpoint import Checkpoints
+from mainspring.training.adapters.distributed.launch import launch
 
 LAST = SCHEDULE.epochs * 10
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from mainspring.errors import TrainingError
-from mainspring.training.adapters.distributed import Job
+from mainspring.training.adapters.distributed.job import Job
 from mainspring.training.adapters.ray_cluster import cluster
 
 _TOLD = 2_000
@@ -45,6 +45,6 @@ def train_on_ray(address: str, job: Job, processes: int, restarts: int) -> None:
 
 
 def _work(given: dict[str, Job]) -> None:
-    from mainspring.training.adapters.distributed_worker import train
+    from mainspring.training.adapters.distributed.worker import train
 
     train(given["job"])

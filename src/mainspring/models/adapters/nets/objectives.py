@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mainspring.errors import DeclarationError, TrainingError, did_you_mean
-from mainspring.models.adapters.torch_runtime import functional, torch
+from mainspring.models.adapters.nets.runtime import functional, torch
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["regression", "l1", "quantile", "binary", "multiclass"]

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mainspring.errors import DeclarationError, RegistryError, TrainingError, did_you_mean
-from mainspring.models.adapters.torch_attribution import integrated_gradients
-from mainspring.models.adapters.torch_bodies import Body, Mlp, WideAndDeep, outputs_of
-from mainspring.models.adapters.torch_columns import LearnedColumns, Scaling
-from mainspring.models.adapters.torch_fitting import Schedule, descend
-from mainspring.models.adapters.torch_multitask import Mmoe, SharedBottom
-from mainspring.models.adapters.torch_objectives import (
+from mainspring.models.adapters.nets.attribution import integrated_gradients
+from mainspring.models.adapters.nets.bodies import Body, Mlp, WideAndDeep, outputs_of
+from mainspring.models.adapters.nets.columns import LearnedColumns, Scaling
+from mainspring.models.adapters.nets.fitting import Schedule, descend
+from mainspring.models.adapters.nets.multitask import Mmoe, SharedBottom
+from mainspring.models.adapters.nets.objectives import (
     Task,
     learn_tasks,
     mean_loss,
@@ -27,8 +27,8 @@ from mainspring.models.adapters.torch_objectives import (
     tasks_from_list,
     tasks_to_list,
 )
-from mainspring.models.adapters.torch_runtime import in_blocks, nn, repeatable, torch
-from mainspring.models.adapters.torch_storing import check_columns, read_body, read_weights, to_files
+from mainspring.models.adapters.nets.runtime import in_blocks, nn, repeatable, torch
+from mainspring.models.adapters.nets.storing import check_columns, read_body, read_weights, to_files
 from mainspring.models.protocol import Rows, Watch
 
 Floats = npt.NDArray[np.float64]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mainspring.models.adapters.onnx_graph import FLOAT32, FLOAT64, INT64, Graph
-from mainspring.models.adapters.torch_columns import FURTHEST, LearnedColumns, NumberColumn
+from mainspring.models.adapters.nets.columns import FURTHEST, LearnedColumns, NumberColumn
+from mainspring.models.adapters.onnx.graph import FLOAT32, FLOAT64, INT64, Graph
 from mainspring.models.parity import Probes
 from mainspring.models.protocol import Floats
 

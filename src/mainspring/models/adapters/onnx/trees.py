@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mainspring.models.adapters.onnx_graph import ML, Graph, numpy_helper
+from mainspring.models.adapters.onnx.graph import ML, Graph, numpy_helper
 from mainspring.models.parity import Probes
 
 _AT_MOST, _LESS, _AMONG = 0, 1, 6

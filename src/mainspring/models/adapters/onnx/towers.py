@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from mainspring.models.adapters.onnx_columns import probes_of, write_columns
-from mainspring.models.adapters.onnx_graph import Graph
-from mainspring.models.adapters.onnx_net import TOLERANCE, traced
-from mainspring.models.adapters.torch_runtime import functional, nn, torch
-from mainspring.models.adapters.torch_towers import TwoTowerPredictor
+from mainspring.models.adapters.nets.runtime import functional, nn, torch
+from mainspring.models.adapters.nets.towers import TwoTowerPredictor
+from mainspring.models.adapters.onnx.columns import probes_of, write_columns
+from mainspring.models.adapters.onnx.graph import Graph
+from mainspring.models.adapters.onnx.net import TOLERANCE, traced
 from mainspring.models.onnx_file import Description
 from mainspring.models.parity import Probes
 from mainspring.models.protocol import Floats

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from mainspring.models.adapters.torch_columns import LearnedColumns
-from mainspring.models.adapters.torch_inputs import Inputs
-from mainspring.models.adapters.torch_objectives import Task
-from mainspring.models.adapters.torch_runtime import nn
+from mainspring.models.adapters.nets.columns import LearnedColumns
+from mainspring.models.adapters.nets.inputs import Inputs
+from mainspring.models.adapters.nets.objectives import Task
+from mainspring.models.adapters.nets.runtime import nn
 
 
 class Body(Protocol):

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mainspring.errors import RegistryError, TrainingError
-from mainspring.models.adapters.torch_attribution import integrated_gradients
-from mainspring.models.adapters.torch_bodies import hidden_layers
-from mainspring.models.adapters.torch_columns import LearnedColumns, Scaling
-from mainspring.models.adapters.torch_fitting import Schedule, descend
-from mainspring.models.adapters.torch_inputs import Inputs
-from mainspring.models.adapters.torch_runtime import functional, in_blocks, nn, repeatable, torch
-from mainspring.models.adapters.torch_storing import check_columns, read_body, read_weights, to_files
+from mainspring.models.adapters.nets.attribution import integrated_gradients
+from mainspring.models.adapters.nets.bodies import hidden_layers
+from mainspring.models.adapters.nets.columns import LearnedColumns, Scaling
+from mainspring.models.adapters.nets.fitting import Schedule, descend
+from mainspring.models.adapters.nets.inputs import Inputs
+from mainspring.models.adapters.nets.runtime import functional, in_blocks, nn, repeatable, torch
+from mainspring.models.adapters.nets.storing import check_columns, read_body, read_weights, to_files
 from mainspring.models.protocol import Rows
 
 Floats = npt.NDArray[np.float64]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mainspring.models.adapters.torch_runtime import torch
+from mainspring.models.adapters.nets.runtime import torch
 
 Floats = npt.NDArray[np.float64]
 FIRST_POINTS = 16

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mainspring.models.adapters.onnx_graph import UINT8, Graph
-from mainspring.models.adapters.onnx_net import TOLERANCE, task_meanings, traced, write_links, write_scores
-from mainspring.models.adapters.torch_runtime import torch
-from mainspring.models.adapters.torch_vision import ImagePredictor
+from mainspring.models.adapters.nets.runtime import torch
+from mainspring.models.adapters.nets.vision import ImagePredictor
+from mainspring.models.adapters.onnx.graph import UINT8, Graph
+from mainspring.models.adapters.onnx.net import TOLERANCE, task_meanings, traced, write_links, write_scores
 from mainspring.models.onnx_file import Description
 from mainspring.models.parity import Probes
 from mainspring.models.protocol import Floats

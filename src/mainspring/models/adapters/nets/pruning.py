@@ -9,11 +9,11 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 from mainspring.errors import TrainingError
-from mainspring.models.adapters.torch_bodies import Mlp, WideAndDeep
-from mainspring.models.adapters.torch_net import NetPredictor, build, declared_net
-from mainspring.models.adapters.torch_objectives import mean_loss, targets
-from mainspring.models.adapters.torch_runtime import nn, repeatable, torch
-from mainspring.models.adapters.torch_vision import ImageLearner, ImagePredictor, Images, InvertedResidual, build_images
+from mainspring.models.adapters.nets.bodies import Mlp, WideAndDeep
+from mainspring.models.adapters.nets.net import NetPredictor, build, declared_net
+from mainspring.models.adapters.nets.objectives import mean_loss, targets
+from mainspring.models.adapters.nets.runtime import nn, repeatable, torch
+from mainspring.models.adapters.nets.vision import ImageLearner, ImagePredictor, Images, InvertedResidual, build_images
 from mainspring.models.protocol import Floats, Rows
 from mainspring.models.pruning import Progress, Prune
 

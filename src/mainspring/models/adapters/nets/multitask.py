@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mainspring.models.adapters.torch_bodies import head, hidden_layers
-from mainspring.models.adapters.torch_columns import LearnedColumns
-from mainspring.models.adapters.torch_inputs import Inputs
-from mainspring.models.adapters.torch_objectives import Task
-from mainspring.models.adapters.torch_runtime import nn, torch
+from mainspring.models.adapters.nets.bodies import head, hidden_layers
+from mainspring.models.adapters.nets.columns import LearnedColumns
+from mainspring.models.adapters.nets.inputs import Inputs
+from mainspring.models.adapters.nets.objectives import Task
+from mainspring.models.adapters.nets.runtime import nn, torch
 
 
 @dataclass(frozen=True, slots=True)

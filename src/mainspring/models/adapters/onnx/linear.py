@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mainspring.models.adapters.onnx_graph import FLOAT64, Graph
+from mainspring.models.adapters.onnx.graph import FLOAT64, Graph
 from mainspring.models.linear import Design, Linear
 from mainspring.models.onnx_file import Description, meanings
 from mainspring.models.parity import Probes

@@ -12,11 +12,11 @@ from typing import Any
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from mainspring.errors import DeclarationError, TrainingError
-from mainspring.models.adapters.torch_fitting import optimiser, set_rate
-from mainspring.models.adapters.torch_runtime import repeatable, torch
-from mainspring.training.adapters.distributed import Job, Work
-from mainspring.training.adapters.distributed_checkpoint import Checkpoints
-from mainspring.training.adapters.distributed_modes import Spread, clip, spread
+from mainspring.models.adapters.nets.fitting import optimiser, set_rate
+from mainspring.models.adapters.nets.runtime import repeatable, torch
+from mainspring.training.adapters.distributed.checkpoint import Checkpoints
+from mainspring.training.adapters.distributed.job import Job, Work
+from mainspring.training.adapters.distributed.modes import Spread, clip, spread
 
 dist = torch.distributed
 

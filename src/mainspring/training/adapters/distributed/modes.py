@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mainspring.errors import DeclarationError
-from mainspring.models.adapters.torch_runtime import nn, torch
-from mainspring.training.adapters.distributed import Job, Work
+from mainspring.models.adapters.nets.runtime import nn, torch
+from mainspring.training.adapters.distributed.job import Job, Work
 
 dist = torch.distributed
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mainspring.errors import ExportError, MissingExtraError
-from mainspring.models.adapters.onnx_columns import KNOTS, LEVELS, padded
-from mainspring.models.adapters.onnx_graph import INT32, NET, helper, numpy_helper, onnx
+from mainspring.models.adapters.onnx.columns import KNOTS, LEVELS, padded
+from mainspring.models.adapters.onnx.graph import INT32, NET, helper, numpy_helper, onnx
 from mainspring.models.onnx_file import Description, sealed, unsealed
 from mainspring.models.protocol import Floats
 

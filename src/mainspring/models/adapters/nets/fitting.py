@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mainspring.errors import TrainingError
-from mainspring.models.adapters.torch_runtime import nn, torch
+from mainspring.models.adapters.nets.runtime import nn, torch
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mainspring.errors import MissingExtraError, TrainingError
-from mainspring.models.adapters.torch_runtime import torch
+from mainspring.models.adapters.nets.runtime import torch
 
 try:
     import safetensors  # noqa: F401

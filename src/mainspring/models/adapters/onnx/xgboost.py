@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from mainspring.errors import ExportError
-from mainspring.models.adapters.onnx_graph import FLOAT32, FLOAT64, Graph
-from mainspring.models.adapters.onnx_trees import Ensemble, Split, always
+from mainspring.models.adapters.onnx.graph import FLOAT32, FLOAT64, Graph
+from mainspring.models.adapters.onnx.trees import Ensemble, Split, always
 from mainspring.models.adapters.xgboost import MODEL, Trees
 from mainspring.models.onnx_file import Description, meanings
 from mainspring.models.parity import Probes

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mainspring.errors import DataError, RegistryError
-from mainspring.models.adapters.torch_bodies import head
-from mainspring.models.adapters.torch_fitting import Schedule, descend
-from mainspring.models.adapters.torch_objectives import (
+from mainspring.models.adapters.nets.bodies import head
+from mainspring.models.adapters.nets.fitting import Schedule, descend
+from mainspring.models.adapters.nets.objectives import (
     Task,
     learn_tasks,
     mean_loss,
@@ -23,8 +23,8 @@ from mainspring.models.adapters.torch_objectives import (
     tasks_from_list,
     tasks_to_list,
 )
-from mainspring.models.adapters.torch_runtime import in_blocks, nn, repeatable, torch
-from mainspring.models.adapters.torch_storing import read_body, read_weights, to_files
+from mainspring.models.adapters.nets.runtime import in_blocks, nn, repeatable, torch
+from mainspring.models.adapters.nets.storing import read_body, read_weights, to_files
 
 Floats = npt.NDArray[np.float64]
 Images = npt.NDArray[np.uint8]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mainspring.models.adapters.torch_columns import LearnedColumns
-from mainspring.models.adapters.torch_runtime import nn, torch
+from mainspring.models.adapters.nets.columns import LearnedColumns
+from mainspring.models.adapters.nets.runtime import nn, torch
 
 MOST_CROSSED = 100_000
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from mainspring.errors import ExportError
 from mainspring.models.adapters.lightgbm import Booster
-from mainspring.models.adapters.onnx_graph import Graph
-from mainspring.models.adapters.onnx_trees import Ensemble, Split, always
+from mainspring.models.adapters.onnx.graph import Graph
+from mainspring.models.adapters.onnx.trees import Ensemble, Split, always
 from mainspring.models.onnx_file import Description, meanings
 from mainspring.models.parity import Probes
 from mainspring.models.protocol import Floats

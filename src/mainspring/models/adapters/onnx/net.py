@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from mainspring.models.adapters.onnx_columns import probes_of, write_columns
-from mainspring.models.adapters.onnx_graph import FLOAT64, OPSET, Graph, onnx
-from mainspring.models.adapters.torch_net import NetPredictor
-from mainspring.models.adapters.torch_objectives import Task
-from mainspring.models.adapters.torch_runtime import torch
+from mainspring.models.adapters.nets.net import NetPredictor
+from mainspring.models.adapters.nets.objectives import Task
+from mainspring.models.adapters.nets.runtime import torch
+from mainspring.models.adapters.onnx.columns import probes_of, write_columns
+from mainspring.models.adapters.onnx.graph import FLOAT64, OPSET, Graph, onnx
 from mainspring.models.onnx_file import Description, meanings
 from mainspring.models.parity import Probes
 from mainspring.models.protocol import Floats

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from mainspring.models.adapters.torch_net import NetLearner, NetPredictor
-from mainspring.models.adapters.torch_objectives import Task, mean_loss, targets
-from mainspring.models.adapters.torch_runtime import repeatable, torch
+from mainspring.models.adapters.nets.net import NetLearner, NetPredictor
+from mainspring.models.adapters.nets.objectives import Task, mean_loss, targets
+from mainspring.models.adapters.nets.runtime import repeatable, torch
 from mainspring.models.protocol import Rows
-from mainspring.training.adapters.distributed import Job, Parallel, Precision, launch
-from mainspring.training.adapters.distributed_checkpoint import Checkpoints
+from mainspring.training.adapters.distributed.checkpoint import Checkpoints
+from mainspring.training.adapters.distributed.job import Job, Parallel, Precision
+from mainspring.training.adapters.distributed.launch import launch
 
 BEGINNING = "beginning"
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mainspring.errors import MissingExtraError, RegistryError
-from mainspring.models.adapters.torch_runtime import torch
+from mainspring.models.adapters.nets.runtime import torch
 
 try:
     from safetensors.torch import load as read_tensors
