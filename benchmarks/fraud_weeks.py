@@ -20,6 +20,8 @@ from mainspring.models.protocol import Rows
 WEEK = DELAY = 7 * DAY
 VALIDATION = parse_instant("2018-07-25")
 TEST = parse_instant("2018-08-08")
+JUDGED_WEEKS = 4
+"""As many weeks from the test week on are kept."""
 BEGIN = VALIDATION - 3 * WEEK - 31 * DAY
 """No feature of the weeks looks back further."""
 WINDOWS = ("1d", "7d", "30d")
@@ -48,7 +50,7 @@ class Weeks:
     """The payments of the weeks concerned, with their features, built by the feature store once and kept in a temporary folder."""
 
     def __init__(self, folder: Path) -> None:
-        kept = Path(tempfile.gettempdir()) / "mainspring-fraud-weeks.parquet"
+        kept = Path(tempfile.gettempdir()) / f"mainspring-fraud-weeks-{JUDGED_WEEKS}.parquet"
         if not kept.exists():
             draft = kept.with_suffix(f".{os.getpid()}")
             pq.write_table(_build(folder), draft)
@@ -61,18 +63,18 @@ class Weeks:
         """The week whose frauds are known just when the judged week begins."""
         return self._rows((self._known["at"] >= judged - DELAY - WEEK) & (self._known["at"] < judged - DELAY))
 
-    def judge(self, judged: int) -> Rows:
-        """The judged week without the payments of customers of whom a fraud since the training week is known by that day."""
-        return self._rows(self._judged(judged))
+    def judge(self, judged: int, weeks: int = 1) -> Rows:
+        """The judged weeks without the payments of customers of whom a fraud since the training week is known by that day."""
+        return self._rows(self._judged(judged, weeks))
 
-    def customers(self, judged: int) -> npt.NDArray[np.int64]:
+    def customers(self, judged: int, weeks: int = 1) -> npt.NDArray[np.int64]:
         """Who made each payment of `judge`."""
-        return np.asarray(self._known["customer"][self._judged(judged)], dtype=np.int64)
+        return np.asarray(self._known["customer"][self._judged(judged, weeks)], dtype=np.int64)
 
-    def _judged(self, judged: int) -> npt.NDArray[np.bool_]:
+    def _judged(self, judged: int, weeks: int) -> npt.NDArray[np.bool_]:
         at, customers = self._known["at"], self._known["customer"]
         chosen = np.zeros(len(at), dtype=bool)
-        for day in range(judged, judged + WEEK, DAY):
+        for day in range(judged, judged + weeks * WEEK, DAY):
             known = (at >= judged - DELAY - WEEK) & (at < day - DELAY) & self._known["fraud"]
             chosen |= (at >= day) & (at < day + DAY) & ~np.isin(customers, customers[known])
         return chosen
@@ -84,7 +86,7 @@ class Weeks:
 def _build(folder: Path) -> pa.Table:
     rows = pq.read_table(folder / "fraud-handbook-simulated" / "transactions.parquet")
     at = rows.column("TX_DATETIME").cast(pa.timestamp("us")).cast(pa.int64()).to_numpy()
-    keep = (at >= BEGIN) & (at < TEST + WEEK)
+    keep = (at >= BEGIN) & (at < TEST + JUDGED_WEEKS * WEEK)
     rows, at = rows.filter(pa.array(keep)), at[keep]
     tx, at_terminal, by = (rows.column(name).cast(pa.int64()) for name in ("TRANSACTION_ID", "TERMINAL_ID", "CUSTOMER_ID"))
     amount, fraud = rows.column("TX_AMOUNT").cast(pa.float64()), rows.column("TX_FRAUD").cast(pa.bool_())
