@@ -74,7 +74,7 @@ def test_a_file_that_cannot_be_written_and_a_version_that_is_not_there_are_one_l
     assert "mainspring models export eta" in ask("models", "export", "--help")
 
 
-def test_an_exported_version_is_registered_and_served_like_any_other(world: Path) -> None:
+def test_an_exported_version_is_registered_and_served_like_any_other(world: Path, ask: Ask) -> None:
     space = Workspace(world / WORK / "delivery")
     registry = Registry(space.registry)
     recorded = registry.versions("dataset", "delivery")[-1].manifest
@@ -91,3 +91,6 @@ def test_an_exported_version_is_registered_and_served_like_any_other(world: Path
     assert (answer.answered_by, answer.version) == ("model", version.id)
     assert answer.interval is not None
     assert answer.reasons[0].feature == "km"
+    told: dict[str, Any] = json.loads(ask("models", "export", "delivery", "-o", "again.onnx", "--json"))
+    assert (told["version"], told["kind"]) == (version.id, "onnx")
+    assert max(part["absolute"] for part in told["parity"].values()) == 0.0

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import pyarrow.parquet as pq
 import pytest
 from exported_models import CODES, FITS, NAMES, matrix
 from hypothesis import given, settings
@@ -25,7 +26,7 @@ from mainspring.errors import ExportError, RegistryError, ServingError, Training
 from mainspring.models import export
 from mainspring.models.adapters.torch_runtime import torch
 from mainspring.models.encoding import Encoder
-from mainspring.models.export import annotated, as_onnx, load_onnx, parity, to_onnx
+from mainspring.models.export import annotated, as_onnx, load_onnx, parity, to_onnx, tower_to_onnx
 from mainspring.models.learners import learner, load_predictor
 from mainspring.models.onnx_file import sealed, unsealed
 from mainspring.models.parity import Tolerance
@@ -143,6 +144,29 @@ def test_a_net_over_images_is_exported_whole() -> None:
         exported.contributions(x)
 
 
+def test_each_of_two_towers_is_exported_for_itself() -> None:
+    towers: Any = pair("two towers")[0]
+    x = matrix(100, 6)
+    for side, columns, vectors in (("user", towers.user, towers.users), ("item", towers.item, towers.items)):
+        own = x[:, [NAMES.index(name) for name in columns.names]]
+        tower = load_onnx(tower_to_onnx(towers, side), columns.names)  # type: ignore[arg-type]
+        assert tower.predict(own) == pytest.approx(vectors(own).astype(np.float64), abs=1e-6)
+        assert np.array_equal(tower.predict(own)[:20], [tower.predict_row(row) for row in own[:20]])
+    with pytest.raises(ExportError, match="no 'user' tower in a model of the kind 'Booster'"):
+        tower_to_onnx(pair("lightgbm")[0], "user")
+
+
+def test_ranks_learned_on_real_queries_are_exported_to_the_bit(data_folder: Path) -> None:
+    table = pq.read_table(data_folder / "lightgbm-rank-example" / "train.parquet")
+    names = table.schema.names[2:]
+    x, y = (np.column_stack([table[name] for name in chosen]).astype(np.float64) for chosen in (names, ["label"]))
+    groups = table["qid"].to_numpy().astype(np.int64)
+    made = learner("lightgbm", {"objective": "lambdarank", "trees": 40})
+    fitted = made.fit(Rows(x, y[:, 0], groups=groups), names=names, categorical=[], held_out=None, seed=0, threads=1)
+    found = parity(fitted, to_onnx(fitted), x)
+    assert {part: one.absolute for part, one in found.parts.items()} == dict.fromkeys(("given", "thresholds", "missing"), 0.0)
+
+
 def test_the_file_says_what_goes_in_and_what_comes_out() -> None:
     model = onnx.load_from_string(annotated(pair("lightgbm multiclass")[1], {"model.json": "{}"}))
     onnx.checker.check_model(model, full_check=True)
@@ -254,3 +278,29 @@ def test_serving_needs_neither_what_trained_it_nor_onnx(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program), str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(exported.predict_row([0.3, "y"])[0]), "2"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "call", "line"),
+    [
+        ("onnx", "to_onnx(model)", "pip install 'mainspring[onnx]'"),
+        ("onnxruntime", "load_onnx(b'')", "pip install 'mainspring[onnxruntime]'"),
+        ("onnxruntime", "quantize(b'', 'dynamic')", "pip install 'mainspring[onnx]'"),
+    ],
+)
+def test_without_its_package_each_step_names_the_line_that_installs_it(missing: str, call: str, line: str) -> None:
+    program = f"""
+        import sys
+        sys.modules["{missing}"] = None
+        import numpy as np
+        from mainspring.errors import MissingExtraError
+        from mainspring.models.export import load_onnx, quantize, to_onnx
+        from mainspring.models.linear import Design, Linear
+        model = Linear(("a",), Design(np.zeros(1), np.ones(1), np.zeros(1, int)), np.ones((1, 2)), np.zeros(1), "identity")
+        try:
+            {call}
+        except MissingExtraError as error:
+            print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False)
+    assert done.stdout.strip().endswith(line), done.stderr

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from exported_models import FITS, matrix
+from exported_models import FITS, NAMES, matrix
 from test_torch_vision import LEARNER, images
 
 from mainspring.errors import ExportError
@@ -21,7 +21,7 @@ from mainspring.models.adapters.torch_fitting import Schedule
 from mainspring.models.adapters.torch_net import NetLearner
 from mainspring.models.adapters.torch_objectives import Task
 from mainspring.models.adapters.torch_runtime import torch
-from mainspring.models.export import load_onnx, parity, quantize, to_onnx
+from mainspring.models.export import annotated, load_onnx, parity, quantize, to_onnx
 from mainspring.models.onnx_file import unsealed
 from mainspring.models.protocol import Rows
 
@@ -76,6 +76,13 @@ def test_weights_and_tables_are_bytes_and_nothing_around_them_is_touched(how: st
     assert {tuple(one.dims) for one in large} >= {(3_001, 16), (256, 256)}
     assert {one.data_type for one in large} == {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
     assert [one.name for one in model.graph.output] == ["prediction", "score"]
+
+
+def test_what_a_file_says_of_itself_stays() -> None:
+    small = quantize(annotated(to_onnx(FITS["mlp"]()), {"model.json": "{}"}), "dynamic")
+    assert {one.key: one.value for one in onnx.load_from_string(small).metadata_props}["model.json"] == "{}"
+    about = load_onnx(small, NAMES).about  # type: ignore[attr-defined]
+    assert (about.made_from, about.outputs, about.apart) == ("net, INT8 dynamic", ("value",), True)
 
 
 @pytest.mark.parametrize("how", ["dynamic", "static"])

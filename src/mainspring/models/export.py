@@ -18,6 +18,7 @@ from mainspring.models.tabular import TabularModel
 
 Values = npt.NDArray[Any]
 How = Literal["dynamic", "static"]
+Side = Literal["user", "item"]
 
 _WRITERS: Mapping[str, str] = {
     "Booster": "onnx_lightgbm",
@@ -57,6 +58,19 @@ def to_onnx(predictor: Answering, *, reference: Floats | None = None) -> bytes:
     """
     names = getattr(predictor, "names", ())
     written: bytes = _writer(predictor).write(predictor, np.full(len(names), np.nan) if reference is None else reference)
+    return written
+
+
+def tower_to_onnx(towers: Answering, side: Side) -> bytes:
+    """One of two towers as an ONNX file: its predictions are vectors of length 1, of shape ``(n, dim)``, for that side's own columns.
+
+    Raises:
+        ExportError: these are no towers, or there is no such side.
+        MissingExtraError: onnx is not installed.
+    """
+    if side not in get_args(Side) or _WRITERS.get(type(towers).__name__) != "onnx_towers":
+        raise ExportError(f"There is no '{side}' tower in a model of the kind '{type(towers).__name__}'. Two towers have user and item.")
+    written: bytes = _writer(towers).write_tower(towers, side)
     return written
 
 

@@ -57,9 +57,9 @@ def _scaled(graph: Graph, columns: Sequence[NumberColumn], values: str, prefix: 
     inside = graph.add("Min", inside, graph.constant([ends[-1] for ends, _ in curves]))
     later = graph.add("Slice", knots, *(graph.constant([at], np.int64) for at in (1, np.iinfo(np.int64).max, 1)))
     passed = graph.add("GreaterOrEqual", graph.add("Unsqueeze", inside, graph.constant([2], np.int64)), later)
-    piece = graph.add("ReduceSum", graph.add("Cast", passed, to=INT64), graph.constant([2], np.int64), keepdims=0)
+    count = graph.add("ReduceSum", graph.add("Cast", passed, to=FLOAT32), graph.constant([2], np.int64), keepdims=0)
     width = graph.add("Gather", graph.add("Shape", knots), graph.constant(1, np.int64))
-    piece = graph.add("Add", piece, graph.add("Mul", graph.constant(np.arange(len(curves)), np.int64), width))
+    piece = graph.add("Add", graph.add("Cast", count, to=INT64), graph.add("Mul", graph.constant(np.arange(len(curves)), np.int64), width))
     following = graph.add("Add", piece, graph.constant(1, np.int64))
     flat = [graph.add("Reshape", table, graph.constant([-1], np.int64)) for table in (knots, levels)]
     (start, end), (low, high) = ([graph.add("Gather", table, at) for at in (piece, following)] for table in flat)

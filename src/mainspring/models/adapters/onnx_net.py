@@ -25,8 +25,7 @@ def write(net: NetPredictor, reference: Floats) -> bytes:
     """The net with its columns and its tasks' links."""
     graph = Graph()
     z = write_columns(graph, net.columns, net.names, "x")
-    width = len(net.columns.numbers) + len(net.columns.indicated) + len(net.columns.sizes)
-    score = write_scores(graph, net.tasks, graph.include(traced(net.net, torch.zeros(2, width)), z))
+    score = write_scores(graph, net.tasks, graph.include(traced(net.net, torch.zeros(2, net.columns.width)), z))
     about = Description("net", net.names, task_meanings(net.tasks), tuple(reference.tolist()))
     return graph.finish(about, score, write_links(graph, net.tasks, score), [len(net.names)])
 

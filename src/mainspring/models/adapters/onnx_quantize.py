@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from mainspring.errors import ExportError, MissingExtraError
 from mainspring.models.adapters.onnx_columns import KNOTS, LEVELS, padded
-from mainspring.models.adapters.onnx_graph import INT8, INT32, NET, helper, numpy_helper, onnx
+from mainspring.models.adapters.onnx_graph import INT32, NET, helper, numpy_helper, onnx
 from mainspring.models.onnx_file import Description, sealed, unsealed
 from mainspring.models.protocol import Floats
 
@@ -41,7 +41,8 @@ def quantized(file: bytes, calibration: npt.NDArray[Any] | None) -> bytes:
     links stay as they are, but for their curves: knots that move a scaled number by at most 0.01, half a step of INT8, are left out.
     """
     model = onnx.load_from_string(unsealed(file))
-    about = Description.from_metadata({one.key: one.value for one in model.metadata_props})
+    notes = {one.key: one.value for one in model.metadata_props}
+    about = Description.from_metadata(notes)
     around = [node.name for node in model.graph.node if not node.name.startswith(NET)]
     if not any(node.op_type in QUANTIZED for node in model.graph.node if node.name.startswith(NET)) or _MARK in about.made_from:
         raise ExportError(f"Quantization: the file holds {about.made_from}. Only a net can be quantized, and only once; leave it as it is.")
@@ -61,14 +62,14 @@ def quantized(file: bytes, calibration: npt.NDArray[Any] | None) -> bytes:
     done.ClearField("metadata_props")
     how = "dynamic" if calibration is None else "static"
     about = replace(about, made_from=f"{about.made_from}, {_MARK} {how}", apart=calibration is None)
-    helper.set_model_props(done, about.to_metadata())
+    helper.set_model_props(done, notes | about.to_metadata())
     return sealed(done.SerializeToString())
 
 
 def _lean(graph: Any) -> None:
     """Leave out, in place, what only takes up room: inferred types, zero points of biases, which are 0, and long names."""
     graph.ClearField("value_info")
-    zeros = {one.name for one in graph.initializer if one.data_type in (INT8, INT32) and not numpy_helper.to_array(one).any()}
+    zeros = {one.name for one in graph.initializer if one.data_type == INT32 and not numpy_helper.to_array(one).any()}
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and len(node.input) > 2 and node.input[2] in zeros:
             del node.input[2:]

@@ -93,6 +93,11 @@ class LearnedColumns:
         """The number columns that have an indicator."""
         return tuple(name for name, column in self.numbers.items() if column.gaps)
 
+    @property
+    def width(self) -> int:
+        """How many columns `apply` gives."""
+        return len(self.numbers) + len(self.indicated) + len(self.sizes)
+
     def apply(self, x: Floats) -> Floats:
         """The matrix ``(n, numbers + indicators + categories)`` in that order; codes are whole numbers."""
         by_name = dict(zip(self.names, x.T, strict=True))
