@@ -61,17 +61,17 @@ class Weeks:
         """The week whose frauds are known just when the judged week begins."""
         return self.between(judged - DELAY - WEEK, judged - DELAY)
 
-    def judge(self, judged: int) -> Rows:
-        """The judged week without the payments of customers of whom a fraud since the training week is known by that day."""
-        return self._rows(self._judged(judged))
+    def judge(self, judged: int, weeks: int = 1) -> Rows:
+        """The judged weeks without the payments of customers of whom a fraud since the training week is known by that day."""
+        return self._rows(self._judged(judged, weeks))
 
-    def customers(self, judged: int) -> npt.NDArray[np.int64]:
+    def customers(self, judged: int, weeks: int = 1) -> npt.NDArray[np.int64]:
         """Who made each payment of `judge`."""
-        return np.asarray(self._known["customer"][self._judged(judged)], dtype=np.int64)
+        return np.asarray(self._known["customer"][self._judged(judged, weeks)], dtype=np.int64)
 
     def judged_days(self, judged: int) -> npt.NDArray[np.int64]:
         """The day of each payment of `judge`."""
-        return np.asarray(self._known["at"][self._judged(judged)] // DAY, dtype=np.int64)
+        return np.asarray(self._known["at"][self._judged(judged, 1)] // DAY, dtype=np.int64)
 
     def between(self, start: int, end: int) -> Rows:
         """All payments from one instant to another."""
@@ -82,10 +82,10 @@ class Weeks:
         at = self._known["at"]
         return np.asarray(at[(at >= start) & (at < end)] // DAY, dtype=np.int64)
 
-    def _judged(self, judged: int) -> npt.NDArray[np.bool_]:
+    def _judged(self, judged: int, weeks: int) -> npt.NDArray[np.bool_]:
         at, customers = self._known["at"], self._known["customer"]
         chosen = np.zeros(len(at), dtype=bool)
-        for day in range(judged, judged + WEEK, DAY):
+        for day in range(judged, judged + weeks * WEEK, DAY):
             known = (at >= judged - DELAY - WEEK) & (at < day - DELAY) & self._known["fraud"]
             chosen |= (at >= day) & (at < day + DAY) & ~np.isin(customers, customers[known])
         return chosen
