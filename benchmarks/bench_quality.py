@@ -27,9 +27,9 @@ PAGE = Path(__file__).parent.parent / "docs" / "benchmarks" / "quality.md"
 HEAD = """# Quality of the defaults
 
 What the platform reaches on real and published sets as it comes: the same settings for each kind of task, none chosen for a set. Only
-the declaration of features differs. Each line is measured on the set's usual protocol. Settings were chosen on training and validation parts
-([0042](../decisions/0042-text-is-scored.md), [0044](../decisions/0044-defaults.md)); where there are five folds, on the training part of the
-first, which the other four judge.
+the declaration of features differs. Each line is measured on the set's usual protocol. Settings were chosen on training and validation
+parts ([0042](../decisions/0042-text-is-scored.md), [0044](../decisions/0044-defaults.md)); where there are five folds, on the training
+part of the first, which the other four judge.
 
     MAINSPRING_DATA=/path/to/sets make bench-quality
 
