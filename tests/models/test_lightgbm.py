@@ -82,3 +82,15 @@ def test_truncated_foreign_and_ill_fitting_texts_are_refused(booster: Booster) -
             load(wrong, NAMES)
     with pytest.raises(RegistryError, match="4 features, 3 are declared"):
         load(whole, NAMES[:3])
+
+
+def test_rare_rows_in_the_tail_of_a_column_are_told_apart() -> None:
+    """Of 60,000 rows 60 lie above a limit: bins of as many rows each do not part them where there are few."""
+    x = np.random.default_rng(0).exponential(10.0, (60_000, 1))
+    limit = np.sort(x[:, 0])[-60]
+    rows = Rows(x, (x[:, 0] >= limit).astype(float))
+    found = {}
+    for bins in (127, 1_023):
+        model = LightGBMLearner(objective="binary", trees=20, learning_rate=0.3, bins=bins).fit(rows, names=["amount"], threads=1)
+        found[bins] = float(np.sort(model.predict(x))[-60:].mean())
+    assert found[1_023] > 3 * found[127]

@@ -153,6 +153,26 @@ def test_odd_texts_are_answered() -> None:
         assert model.predict({"amount": np.zeros(1), "body": to_array([text], Type.STR), "shop": to_array(["s"], Type.STR)})[0] == score
 
 
+def test_contributions_are_summed_up_by_feature() -> None:
+    model = fit_model(spec("LightGBM", 3), NAMES, reviews(600, 0, 3), reviews(200, 1, 3), threads=1)
+    asked = reviews(20, 2, 3)
+    whole = model.predictor.contributions(model.encoder.transform(asked.columns))
+    found = model.contributions(asked.columns)
+    assert found.shape == (20, 3, 3)
+    assert found[:, :, 1] == pytest.approx(whole[:, :, 1:4].sum(axis=-1))
+    assert found[:, :, 2] == pytest.approx(whole[:, :, 4])
+
+
+def test_trees_that_go_on_read_as_before() -> None:
+    first = fit_model(spec("LightGBM"), NAMES, reviews(600, 0), reviews(200, 1), threads=1)
+    further = fit_model(spec("LightGBM"), NAMES, reviews(600, 3), reviews(200, 1), threads=1, start=first)
+    assert further.encoder == first.encoder
+    assert further.to_artifacts()[TEXTS] == first.to_artifacts()[TEXTS]
+    assert right(further, reviews(400, 2)) > 0.85
+    with pytest.raises(TrainingError, match="cannot go on"):
+        fit_model(ms.LightGBM(objective="binary"), NAMES, reviews(600, 3), reviews(200, 1), threads=1, start=first)
+
+
 def test_files_of_another_model_are_refused() -> None:
     artifacts = fit_model(spec("Linear"), NAMES, reviews(400, 0), reviews(100, 1)).to_artifacts()
     without = {name: body for name, body in artifacts.items() if name != TEXTS}

@@ -15,7 +15,8 @@ from mainspring.clock import DAY
 from mainspring.errors import DeclarationError, TrainingError
 from mainspring.storage.tables import Tables
 from mainspring.training.dataset import Dataset, DatasetBuilder
-from mainspring.training.fitting import Examples, fit_model
+from mainspring.training.examples import Examples
+from mainspring.training.fitting import fit_model
 from mainspring.training.train import split
 from mainspring.training.tuning.fits import fits_of, judged_by
 from mainspring.training.tuning.search import Search
@@ -32,7 +33,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def test_no_trial_sees_the_holdout_of_the_gate(dataset: Dataset) -> None:
     fits = fits_of(delivery.system, tunable(delivery.system.model), dataset)
-    before, holdout = split(delivery.system, dataset)
+    sides = split(delivery.system, dataset)
+    before, holdout = sides.train, sides.test
     assert len(fits.examples) + len(fits.validation) < len(before)
     seen = np.concatenate([fits.examples.columns["km"], fits.validation.columns["km"]])
     assert not set(seen.tolist()) & set(holdout.columns["km"].tolist())
@@ -41,7 +43,7 @@ def test_no_trial_sees_the_holdout_of_the_gate(dataset: Dataset) -> None:
     assert (fits.examples.label == before.label[chosen]).all()
     assert (fits.validation.label == before.label[before.as_of >= cut]).all()
     short = replace(delivery.system, model=replace(delivery.system.model, holdout="20d"))
-    with pytest.raises(TrainingError, match="shorten LightGBM"):
+    with pytest.raises(TrainingError, match=r"hold out less: LightGBM\(holdout=...\)"):
         fits_of(short, tunable(short.model), dataset)
 
 
@@ -160,3 +162,16 @@ def test_a_line_of_declaration_gives_the_model_again(model: Any) -> None:
     declared = replace(found.with_settings(settings), holdout="7d")
     assert eval(line(declared), {"ms": ms}) == declared
     assert line(model) == f"ms.{type(model).__name__}()"
+
+
+def test_a_split_with_a_test_side_is_searched_on_its_validation_side(dataset: Dataset) -> None:
+    def declared(split_: Any, **other: Any) -> ms.System:
+        return replace(delivery.system, model=replace(delivery.system.model, split=split_, **other))
+
+    apart = declared(ms.TimeSplit("5d", test="4d"))
+    fits, sides = fits_of(apart, tunable(apart.model), dataset), split(apart, dataset)
+    assert (fits.validation.label == sides.validation.label).all()
+    assert (fits.examples.label == sides.train.label).all()
+    alone = declared(ms.GroupSplit(0.3), group="depot")
+    with pytest.raises(DeclarationError, match="has no test side"):
+        fits_of(alone, tunable(alone.model), dataset)
