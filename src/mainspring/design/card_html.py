@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import resources
-
-from mainspring.errors import MissingExtraError
+from mainspring.design.page import renderer
 from mainspring.evaluation.card import Card, figure, interval, sections
 from mainspring.evaluation.record import Evaluation
 
@@ -15,17 +13,12 @@ def html(card: Card) -> str:
     Raises:
         MissingExtraError: Jinja2 or matplotlib is not installed.
     """
-    try:
-        import jinja2
+    render = renderer("card", "The card as HTML")
+    from mainspring.design.card_plots import DRAWINGS
 
-        from mainspring.design.card_plots import DRAWINGS
-    except ImportError as error:
-        raise MissingExtraError("The card as HTML", "matplotlib", "report") from error
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(resources.files("mainspring.design").joinpath("card.html.jinja").read_text())
     evaluation = card.evaluation
     pictures = {} if evaluation is None else {name: draw(evaluation) for name, draw in DRAWINGS.items()}
-    return template.render(card=card, sections=sections(card), pictures=pictures, tiles=[] if evaluation is None else _tiles(evaluation))
+    return render(card=card, sections=sections(card), pictures=pictures, tiles=[] if evaluation is None else _tiles(evaluation))
 
 
 def _tiles(evaluation: Evaluation) -> list[tuple[str, str]]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from types import ModuleType
 
-from mainspring.clock import format_instant
+from mainspring.design.page import renderer
 from mainspring.design.report import Report
-from mainspring.design.report_text import KINDS, figure, folded, interval
-from mainspring.errors import MissingExtraError
+from mainspring.design.report_text import KINDS, folded
 
 
 def html(report: Report, diagram: str) -> str:
@@ -17,16 +15,10 @@ def html(report: Report, diagram: str) -> str:
     Raises:
         MissingExtraError: Jinja2 or matplotlib is not installed.
     """
-    try:
-        import jinja2
+    render = renderer("report", "The HTML report")
+    from mainspring.design import plots
 
-        from mainspring.design import plots
-    except ImportError as error:
-        raise MissingExtraError("The HTML report", "matplotlib", "report") from error
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"figure": figure, "interval": interval, "day": lambda at: format_instant(at).replace("T", " ")[:16]}
-    template = environment.from_string(resources.files("mainspring.design").joinpath("report.html.jinja").read_text())
-    return template.render(
+    return render(
         report=report,
         pictures=[picture for picture in _pictures(report, plots) if picture[2]],
         diagram=diagram,
