@@ -63,11 +63,15 @@ def _lightgbm() -> tuple[float, float]:
     """As its users call it: a matrix of the columns, a data set, the booster; with the settings that the platform gives it."""
     import lightgbm
 
+    from mainspring.spec import LightGBM
+
+    declared = LightGBM()
     (columns, label), (held_out, _) = _rows(ROWS, 0), _rows(HELD_OUT, 1)
     started = time.perf_counter()
     x = np.column_stack(list(columns.values()))
-    settings = {"max_bin": 127, "deterministic": True, "force_row_wise": True, "num_threads": THREADS, "verbosity": -1, "seed": 0}
-    booster = lightgbm.train({**SETTINGS, **settings, "min_data_in_leaf": 20}, lightgbm.Dataset(x, label), TREES)
+    settings = {"max_bin": declared.bins, "lambda_l2": declared.l2, "min_data_in_leaf": declared.min_leaf_rows, "seed": declared.seed}
+    steady = {"deterministic": True, "force_row_wise": True, "num_threads": THREADS, "verbosity": -1}
+    booster = lightgbm.train({**SETTINGS, **settings, **steady}, lightgbm.Dataset(x, label), TREES)
     seconds = time.perf_counter() - started
     return seconds, float(np.asarray(booster.predict(np.column_stack(list(held_out.values())))).sum())
 

@@ -20,7 +20,7 @@ from mainspring.models.adapters.nets.runtime import torch
 from mainspring.models.protocol import Rows
 from mainspring.training.adapters.distributed.job import Job
 from mainspring.training.adapters.distributed.nets import NetWork
-from mainspring.training.adapters.distributed.worker import joined, train
+from mainspring.training.adapters.distributed.worker import joined, leave, train
 
 NAMES = ("a", "b", "c", "kind")
 SPREADS = ("ddp", "fsdp", "tensor", "pipeline-gpipe", "pipeline-1f1b")
@@ -89,6 +89,7 @@ def main(folder: Path) -> None:
             torch.distributed.barrier()
             train(job(broken, parallel))
         train(job(folder / "bf16", "fsdp", precision="bf16"))
+    leave()
 
 
 if __name__ == "__main__":
