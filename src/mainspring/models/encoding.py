@@ -24,7 +24,8 @@ class Encoder:
     """Columns in the order of ``names``; text columns are coded by ``categories``, most frequent first, or scored by ``texts``.
 
     ``medians`` holds the training median of each number column that was never null in training: it stands in for a null
-    there, of which the trees know nothing. Every other null, and a category that was not learned, is NaN.
+    there, of which the trees know nothing; of many rows it is that of some 100,000, evenly spread. Every other null, and a category that
+    was not learned, is NaN.
     """
 
     names: tuple[str, ...]
