@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from mainspring.clock import SystemClock
-from mainspring.errors import RequestError, ServingError
+from mainspring.errors import MainspringError, RequestError, ServingError
 from mainspring.gateway import serve
 from mainspring.ingestion import Ingestor, Quarantine
+from mainspring.serving.answer import Ask
 from mainspring.spec import Label, LightGBM, Source, System, feature
 
 
@@ -72,16 +74,23 @@ class RuleService:
         self.problem: str | None = None
         self._ingestor = Ingestor(MemoryLog(), {"trips": trips, "arrivals": arrivals}, Quarantine(folder))
 
-    def answer(self, row: Any, *, request_id: str, explain: bool) -> Answer:
+    def answer_many(self, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
+        return [self._answer(ask) for ask in asks]
+
+    def answer_late(self, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
+        return [ServingError("System 'eta': too late.") for _ in asks]
+
+    def _answer(self, ask: Ask) -> Answer | MainspringError:
+        row = ask.row
         if row["zone"] == "nowhere":
-            raise RequestError("zone", "was never seen")
+            return RequestError("zone", "was never seen")
         if row["zone"] == "down":
-            raise ServingError("System 'eta': no model and no rule could answer.")
+            return ServingError("System 'eta': no model and no rule could answer.")
         if row["zone"] == "bug":
             raise ZeroDivisionError("secret detail")
         if row["zone"] == "slow":
             time.sleep(0.5)
-        return Answer(request_id, 2 * row["miles"], "rule", None, [f"log_miles {row['log_miles']:.2f}"] if explain else [])
+        return Answer(ask.request_id, 2 * row["miles"], "rule", None, [f"log_miles {row['log_miles']:.2f}"] if ask.explain else [])
 
     def ingest(self, source: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
         ingested = self._ingestor.ingest_rows(source, rows, SystemClock().now())

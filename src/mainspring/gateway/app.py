@@ -6,7 +6,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -19,6 +19,7 @@ from mainspring.gateway.http import (
     Reply,
     Scope,
     Send,
+    check_json_type,
     decode_json,
     error_reply,
     flag,
@@ -29,6 +30,8 @@ from mainspring.gateway.http import (
 from mainspring.gateway.metrics import CONTENT_TYPE, Metrics
 from mainspring.gateway.service import Service
 from mainspring.ingestion import Contract
+from mainspring.serving.answer import Ask
+from mainspring.serving.batching import Batcher
 
 _log = logging.getLogger(__name__)
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
@@ -40,15 +43,16 @@ _REASONS = {400: "malformed", 408: "too_slow", 413: "too_large", 415: "media_typ
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request: its id, headers with lower-case names, query and body."""
+    """One request: its id, headers with lower-case names, query, body, and ``time.perf_counter_ns`` when its head was there."""
 
     id: str
     headers: Mapping[bytes, bytes]
     query: bytes
     body: bytes
+    arrived_ns: int
 
 
-Handler = Callable[[Request], Reply]
+Handler = Callable[[Request], Reply | Awaitable[Reply]]
 
 
 class App:
@@ -64,6 +68,9 @@ class App:
         self._metrics = Metrics()
         self._contract = Contract(service.system.request)
         self._decoder = msgspec.json.Decoder()
+        self._encode = msgspec.json.Encoder().encode
+        self._batcher = Batcher(service.answer_many, service.answer_late)
+        self._deadline_ns = service.system.policy.deadline_us * 1_000
         self._fields = frozenset(service.system.request.schema.names)
         self._routes = self._table()
 
@@ -96,8 +103,10 @@ class App:
             allowed = ", ".join(methods)
             message = f"{scope['method']} is not possible here. Use {allowed}."
             return error_reply(405, message, request_id, headers={"allow": allowed})
+        arrived_ns = time.perf_counter_ns()
         body = await read_body(headers, receive) if scope["method"] == "POST" else b""
-        return handler(Request(request_id, headers, scope["query_string"], body))
+        reply = handler(Request(request_id, headers, scope["query_string"], body, arrived_ns))
+        return reply if isinstance(reply, Reply) else await reply
 
     def _refuse(self, error: Exception, route: str, request_id: str) -> Reply:
         if isinstance(error, RequestError):
@@ -134,18 +143,26 @@ class App:
                 methods["HEAD"] = methods["GET"]
         return paths
 
-    def _answer(self, request: Request) -> Reply:
-        body = decode_json(request.headers, request.body, self._decoder)
+    async def _answer(self, request: Request) -> Reply:
+        check_json_type(request.headers)
         explain = flag(request.query, "explain", True)
-        if not isinstance(body, dict):
-            raise RequestError("", "The body must be one JSON object with the request's columns.", 400)
-        answer = self._service.answer(self._contract.check(body), request_id=request.id, explain=explain)
-        answered_by, version = getattr(answer, "answered_by", None), getattr(answer, "version", None)
-        return Reply(200, msgspec.json.encode(answer), answered_by=str(answered_by or ""), version=str(version or ""))
+        row = self._contract.decode(request.body)
+        if row is None:
+            body = decode_json(request.body, self._decoder)
+            if not isinstance(body, dict):
+                raise RequestError("", "The body must be one JSON object with the request's columns.", 400)
+            row = self._contract.check(body)
+        deadline_ns = request.arrived_ns + self._deadline_ns
+        answer = await self._batcher.submit(Ask(request.id, row, explain, request.arrived_ns, deadline_ns))
+        if isinstance(answer, Exception):
+            raise answer
+        answered_by, version = getattr(answer, "answered_by", ""), getattr(answer, "version", "")
+        return Reply(200, self._encode(answer), answered_by=answered_by or "", version=version or "")
 
     def _events(self, source: str) -> Handler:
         def handle(request: Request) -> Reply:
-            body = decode_json(request.headers, request.body, self._decoder)
+            check_json_type(request.headers)
+            body = decode_json(request.body, self._decoder)
             rows = body if isinstance(body, list) else [body]
             for number, row in enumerate(rows):
                 if not isinstance(row, dict):

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mainspring.clock import SystemClock
+from mainspring.errors import MainspringError
 from mainspring.feature_store.dead_letters import DeadLetters
 from mainspring.feature_store.online import OnlineStore
 from mainspring.feature_store.stream import Stream
 from mainspring.gateway.split import assign
 from mainspring.ingestion import Ingestor, Quarantine
+from mainspring.model_registry.deployment import Deployment
 from mainspring.model_registry.registry import open_registry
-from mainspring.serving.answer import Answer
+from mainspring.serving.answer import Answer, Ask
 from mainspring.serving.features import feature_schema
-from mainspring.serving.service import PredictionService
+from mainspring.serving.service import PredictionService, Split
 from mainspring.serving.versions import load_system
+from mainspring.spec import System
 from mainspring.spec.aggregate import Value
 from mainspring.storage.log import Log
 from mainspring.storage.prediction_log import PredictionColumns, PredictionWriter
@@ -36,14 +40,26 @@ class Backend:
         self._log = log
         self._ingestor = ingestor
         self._clock = SystemClock()
-        rollout = self.system.rollout
-        self._unit = self.system.request.event_id if rollout is None else rollout.unit
 
     def answer(self, row: Mapping[str, Value], *, request_id: str, explain: bool) -> Answer:
-        """Answer with the version that the rollout assigns to the row's unit: always the same for the same unit."""
-        deployment = self._service.deployment
-        to_challenger = deployment.challenger is not None and assign(str(row[self._unit]), deployment.share, deployment.challenger)
-        return self._service.answer(row, request_id=request_id, explain=explain, variant="challenger" if to_challenger else "champion")
+        """Answer one valid request row.
+
+        Raises:
+            MainspringError: see `PredictionService.answer_many`.
+        """
+        now = time.perf_counter_ns()
+        (answer,) = self.answer_many([Ask(request_id, row, explain, now, now + self.system.policy.deadline_us * 1_000)])
+        if isinstance(answer, MainspringError):
+            raise answer
+        return answer
+
+    def answer_many(self, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
+        """Answer each with the version that the rollout assigns to its unit: always the same for the same unit."""
+        return self._service.answer_many(asks)
+
+    def answer_late(self, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
+        """Answer what no model can answer by its deadline."""
+        return self._service.answer_late(asks)
 
     def ingest(self, source: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """Append facts to the event log; they are durable when this returns, and readable online soon after."""
@@ -82,7 +98,7 @@ def opened(workspace: Workspace, *, stream: bool) -> Iterator[Backend]:
         if stream:
             following.step()
             consumer.start()
-        yield Backend(PredictionService(system, registry, online, writer, clock), log, ingestor)
+        yield Backend(PredictionService(system, registry, online, writer, clock, _split(system)), log, ingestor)
     finally:
         stop.set()
         if consumer.is_alive():
@@ -91,3 +107,13 @@ def opened(workspace: Workspace, *, stream: bool) -> Iterator[Backend]:
         store.close()
         log.close()
         registry.close()
+
+
+def _split(system: System) -> Split:
+    unit = system.request.event_id if system.rollout is None else system.rollout.unit
+
+    def variant(deployment: Deployment, row: Mapping[str, Value]) -> str:
+        challenger, share = deployment.challenger, deployment.share
+        return "challenger" if challenger is not None and share > 0 and assign(str(row[unit]), share, challenger) else "champion"
+
+    return variant

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -23,6 +24,7 @@ BODY_LIMIT = 1 << 20
 DRAIN_LIMIT = 16 << 20
 BODY_SECONDS = 10.0
 JSON = "application/json"
+_JSON_BYTES = JSON.encode()
 
 _JSON_TYPE = re.compile(r"application/([\w.+-]+\+)?json", re.IGNORECASE)
 _TOO_LARGE = f"The body is larger than {BODY_LIMIT} bytes. Send less, events in several requests."
@@ -39,7 +41,7 @@ class Reply:
     status: int
     body: bytes
     content_type: str = JSON
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] | None = None
     answered_by: str = ""
     version: str = ""
 
@@ -89,15 +91,26 @@ def _declared(headers: Mapping[bytes, bytes]) -> int:
     return int(length) if length.isdigit() else 0
 
 
-def decode_json(headers: Mapping[bytes, bytes], body: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
+def check_json_type(headers: Mapping[bytes, bytes]) -> None:
+    """Refuse a body that is declared to be something else than JSON.
+
+    Raises:
+        RequestError: 415 when a content type is given that is not JSON.
+    """
+    given = headers.get(b"content-type", _JSON_BYTES)
+    if given == _JSON_BYTES:
+        return
+    content_type = given.decode("latin-1").partition(";")[0].strip()
+    if content_type and not _JSON_TYPE.fullmatch(content_type):
+        raise RequestError("", f"The content type '{content_type[:64]}' is not JSON. Send 'Content-Type: {JSON}'.", 415)
+
+
+def decode_json(body: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
     """The body as plain data.
 
     Raises:
-        RequestError: 415 when a content type is given that is not JSON, 400 when the body is not JSON.
+        RequestError: 400 when the body is not JSON.
     """
-    content_type = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip()
-    if content_type and not _JSON_TYPE.fullmatch(content_type):
-        raise RequestError("", f"The content type '{content_type[:64]}' is not JSON. Send 'Content-Type: {JSON}'.", 415)
     try:
         return decoder.decode(body)
     except RecursionError as error:
@@ -106,6 +119,7 @@ def decode_json(headers: Mapping[bytes, bytes], body: bytes, decoder: msgspec.js
         raise RequestError("", f"The body is not JSON: {error}.", 400) from error
 
 
+@lru_cache(maxsize=64)
 def flag(query: bytes, name: str, default: bool) -> bool:
     """The only query parameter of a route, ``true`` or ``false``.
 
@@ -131,16 +145,17 @@ def json_reply(value: Any, status: int = 200) -> Reply:
 def error_reply(status: int, message: str, request_id: str, field_name: str = "", headers: Mapping[str, str] | None = None) -> Reply:
     """An error in the one shape that errors have."""
     error = {"field": field_name or None, "message": message, "request_id": request_id}
-    return Reply(status, msgspec.json.encode({"error": error}), headers=headers or {})
+    return Reply(status, msgspec.json.encode({"error": error}), headers=headers)
 
 
 async def send_reply(reply: Reply, request_id: str, send: Send) -> None:
     """Send a whole response."""
     headers: Headers = [
         (b"content-type", reply.content_type.encode()),
-        (b"content-length", str(len(reply.body)).encode()),
+        (b"content-length", b"%d" % len(reply.body)),
         (b"x-request-id", request_id.encode()),
     ]
-    headers += [(name.encode(), value.encode()) for name, value in reply.headers.items()]
+    if reply.headers:
+        headers += [(name.encode(), value.encode()) for name, value in reply.headers.items()]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})

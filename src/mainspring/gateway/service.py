@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
 
+from mainspring.errors import MainspringError
+from mainspring.serving.answer import Ask
 from mainspring.spec import System
-from mainspring.spec.aggregate import Value
 
 
 class Service(Protocol):
-    """A system that answers; its methods are called one at a time, in the server's thread."""
+    """A system that answers; its methods are called one at a time, but where they say otherwise."""
 
     @property
     def system(self) -> System:
         """The declaration."""
         ...
 
-    def answer(self, row: Mapping[str, Value], *, request_id: str, explain: bool) -> msgspec.Struct:
-        """Answer a request row that holds to the contract of ``system.request``, derived columns included.
+    def answer_many(self, asks: Sequence[Ask]) -> list[msgspec.Struct | MainspringError]:
+        """Answer request rows, or say why not, each by itself.
 
-        The struct is sent as JSON as it is; its ``answered_by`` and ``version``, where it has them, are counted.
-
-        Raises:
-            RequestError: a required key was never seen.
-            ServingError: nothing could answer.
+        A struct is sent as JSON as it is; its ``answered_by`` and ``version``, where it has them, are counted. An error is a
+        `RequestError` where a required key was never seen, a `ServingError` where nothing could answer.
         """
+        ...
+
+    def answer_late(self, asks: Sequence[Ask]) -> list[msgspec.Struct | MainspringError]:
+        """Answer at once, without a model, what no model can answer by its deadline; may be called while `answer_many` runs."""
         ...
 
     def ingest(self, source: str, rows: list[dict[str, Any]]) -> dict[str, Any]:

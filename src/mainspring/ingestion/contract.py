@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mainspring.clock import format_instant
 from mainspring.errors import DataError, RequestError, did_you_mean
+from mainspring.ingestion.decoding import row_decoder
 from mainspring.ingestion.derive import derive
 from mainspring.ingestion.values import EARLIEST, LATEST, MOST_EXACT, rules, value_check
 from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME, Schema, Type, arrow_type
@@ -56,6 +57,7 @@ class Contract:
         self._checks = tuple((rule.field.name, value_check(rule)) for rule in self._rules)
         self._required = tuple(field.name for field in source.schema.fields if not field.nullable)
         self._names = frozenset(source.schema.names)
+        self._decode = row_decoder(self._rules)
         self._derived = tuple(function.name for function in source.derive)
 
     def check(self, body: Mapping[str, Any]) -> dict[str, Value]:
@@ -68,11 +70,16 @@ class Contract:
             RequestError: a column is missing, unknown, of another type, not finite, or out of range; ``field`` names it.
             DeclarationError: a derived column's function failed.
         """
-        row = self._typed(body)
-        if self._derived:
-            derived = derive(self.source.derive, {name: (value,) for name, value in row.items()}, self.source.schema)
-            row.update((name, derived[name][0]) for name in self._derived)
-        return row
+        return self._with_derived(self._typed(body))
+
+    def decode(self, body: bytes) -> dict[str, Value] | None:
+        """What `check` gives for the JSON object in ``body``, in a tenth of the time; None where `check` has to say what is wrong.
+
+        Raises:
+            DeclarationError: a derived column's function failed.
+        """
+        row = self._decode(body)
+        return None if row is None else self._with_derived(row)
 
     def check_rows(self, rows: Sequence[Any]) -> Checked:
         """`check` of many JSON objects; what is not an object or breaks the contract is rejected by itself, as is an `Unreadable`."""
@@ -132,6 +139,12 @@ class Contract:
                 raise RequestError(name, "is missing")
             else:
                 row[name] = None
+        return row
+
+    def _with_derived(self, row: dict[str, Value]) -> dict[str, Value]:
+        if self._derived:
+            derived = derive(self.source.derive, {name: (value,) for name, value in row.items()}, self.source.schema)
+            row.update((name, derived[name][0]) for name in self._derived)
         return row
 
     def _batch(self, columns: Mapping[str, Any]) -> pa.RecordBatch:

@@ -34,9 +34,11 @@ class Encoder:
     texts: Mapping[str, TextScores] = field(default_factory=dict)
     _nulls: tuple[float, ...] = field(init=False)
     _tables: tuple[Mapping[str, int] | None, ...] = field(init=False)
+    _plain: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_tables", tuple(self.categories.get(name) for name in self.columns))
+        object.__setattr__(self, "_plain", not self.categories and not self.texts)
         object.__setattr__(self, "_nulls", tuple(self.medians.get(name, np.nan) for name in self.columns))
 
     @classmethod
@@ -99,11 +101,18 @@ class Encoder:
 
     def transform_row(self, values: Sequence[Any]) -> Floats:
         """One row of shape ``(d,)`` from values in the order of ``names``, None for null."""
-        row = [
+        return np.array(values if self._plain and None not in values else self._row(values), dtype=np.float64)
+
+    def transform_rows(self, rows: Sequence[Sequence[Any]]) -> Floats:
+        """Many such rows as a matrix of shape ``(n, d)``."""
+        plain = self._plain
+        return np.array([row if plain and None not in row else self._row(row) for row in rows], dtype=np.float64)
+
+    def _row(self, values: Sequence[Any]) -> list[float]:
+        return [
             (null if value is None else value) if table is None else table.get(value, null)
             for value, table, null in zip(self._read(values) if self.texts else values, self._tables, self._nulls, strict=True)
         ]
-        return np.array(row, dtype=np.float64)
 
     def _read(self, values: Sequence[Any]) -> Iterator[Any]:
         for name, value in zip(self.names, values, strict=True):

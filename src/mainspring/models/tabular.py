@@ -47,14 +47,7 @@ class TabularModel:
 
     def predict_bounds(self, columns: Mapping[str, npt.NDArray[Any]]) -> tuple[Floats, Floats | None, Floats | None]:
         """Answers with the lower and upper ends of their intervals, each of shape ``(n,)``; None where the model has no interval."""
-        x, offsets = self.encoder.transform(columns), self._offsets(columns)
-        score = self._corrected(self.predictor.predict(x)) + offsets
-        if self.interval is None:
-            return score, None, None
-        if isinstance(self.interval, ConformalInterval):
-            return score, *self.interval.apply(score)
-        low, high = self.interval.apply(x)
-        return score, np.minimum(low + offsets, score), np.maximum(high + offsets, score)
+        return self._scored(self.encoder.transform(columns), self._offsets(columns))
 
     def predict_sets(self, columns: Mapping[str, npt.NDArray[Any]], rng: np.random.Generator | None = None) -> Bools:
         """Which classes may be the true one, of shape ``(n, classes)``; ``rng`` as in `PredictionSets.apply`.
@@ -78,6 +71,20 @@ class TabularModel:
             return score, *self.interval.apply_one(score)
         low, high = self.interval.apply_one(x)
         return score, min(low + offset, score), max(high + offset, score)
+
+    def predict_rows(self, rows: Sequence[Sequence[Any]]) -> list[tuple[float, float | None, float | None] | ServingError]:
+        """What `predict_row` gives for each row of feature values, to the bit, or the error that it raises."""
+        if len(rows) == 1:
+            return [self._row_or_error(rows[0])]
+        offsets = [self._offset_or_error(row) for row in rows]
+        usable = [row for row, offset in zip(rows, offsets, strict=True) if not isinstance(offset, ServingError)]
+        if not usable:
+            return [offset for offset in offsets if isinstance(offset, ServingError)]
+        given = np.array([offset for offset in offsets if not isinstance(offset, ServingError)])
+        score, *bounds = self._scored(self.encoder.transform_rows(usable), given)
+        low, high = ([None] * len(usable) if bound is None else bound.tolist() for bound in bounds)
+        answers = iter(zip(score.tolist(), low, high, strict=True))
+        return [offset if isinstance(offset, ServingError) else next(answers) for offset in offsets]
 
     def predict_set_row(self, values: Sequence[Any]) -> tuple[int, ...]:
         """The classes that may be the true one of a row of feature values; errors as in `predict_sets`."""
@@ -157,6 +164,15 @@ class TabularModel:
         predictor = load_predictor(kind, settings, artifacts, names)
         return cls(encoder, kind, settings, predictor, rest["offset"], rest["offset_mean"], interval, rest["kept"], calibration, sets)
 
+    def _scored(self, x: Floats, offsets: Floats | float) -> tuple[Floats, Floats | None, Floats | None]:
+        score = self._corrected(self.predictor.predict(x)) + offsets
+        if self.interval is None:
+            return score, None, None
+        if isinstance(self.interval, ConformalInterval):
+            return score, *self.interval.apply(score)
+        low, high = self.interval.apply(x)
+        return score, np.minimum(low + offsets, score), np.maximum(high + offsets, score)
+
     def _corrected(self, predicted: Floats) -> Floats:
         """The predictor's word as it is among all rows, calibrated."""
         whole = predicted if self.kept == 1 else resampled(predicted, self.kept)
@@ -166,6 +182,18 @@ class TabularModel:
         if self.sets is None:
             raise DeclarationError("The model has no prediction sets. Declare them: sets=0.9, and train again.")
         return self.sets
+
+    def _row_or_error(self, values: Sequence[Any]) -> tuple[float, float | None, float | None] | ServingError:
+        try:
+            return self.predict_row(values)
+        except ServingError as error:
+            return error
+
+    def _offset_or_error(self, values: Sequence[Any]) -> float | ServingError:
+        try:
+            return self._offset(values)
+        except ServingError as error:
+            return error
 
     def _offset(self, values: Sequence[Any]) -> float:
         if self.offset is None:

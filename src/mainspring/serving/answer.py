@@ -1,12 +1,35 @@
-"""What a caller gets back."""
+"""What a caller asks, and what comes back."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import msgspec
 
 from mainspring.spec import System
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request row that holds to the contract: ``row`` has the request's columns, derived ones included.
+
+    ``arrived_ns`` is the reading of ``time.perf_counter_ns`` when the request was there, ``deadline_ns`` that by which the answer has to
+    be.
+    """
+
+    request_id: str
+    row: Mapping[str, Any]
+    explain: bool
+    arrived_ns: int
+    deadline_ns: int
+    _unanswered: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
+
+    def claim(self) -> bool:
+        """Whether the caller is the first to answer this: only what claims it may log an answer and give it."""
+        return self._unanswered.acquire(blocking=False)
 
 
 class Interval(msgspec.Struct, frozen=True):

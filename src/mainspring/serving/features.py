@@ -1,15 +1,23 @@
-"""The feature vector of one request: columns, aggregates from the online store, functions."""
+"""The feature vectors of requests: columns, aggregates from the online store, functions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from mainspring.columns import Array, to_array, to_values
 from mainspring.errors import RequestError
 from mainspring.feature_store.online import OnlineStore, as_columns
 from mainspring.schema import Field, Schema, Status
-from mainspring.spec import Aggregate, Column, System
+from mainspring.spec import Aggregate, System, View
 from mainspring.spec.evaluate import apply_functions
+
+Row = Mapping[str, Any]
+_FEW = 4
+"""From so many rows on, columns are faster than rows."""
 
 
 class FeatureRow(NamedTuple):
@@ -27,15 +35,23 @@ class FeatureReader:
         self._deadline = system.policy.feature_deadline_us
         self._event_time = system.request.event_time
         self._functions = system.functions
-        self._features = system.features
-        self._names = online.names
+        self._aggregates = online.names
+        features = [feature.name for feature in system.features]
+        self._values = values_of(features)
+        self._present = bytes([Status.PRESENT] * len(features))
+        places = {name: place for place, name in enumerate(features)}
+        self._read_places = [places[name] for name in online.names]
+        self._function_places = {function.name: places[function.name] for function in self._functions if function.name in places}
+        self._own_places = [place for place, feature in enumerate(system.features) if not isinstance(feature, Aggregate)]
         wanted = {name for function in self._functions for name in function.inputs}
         types = {name: system.request.columns[name].type for name in system.request.columns.names}
         self._request_inputs = [(name, type_) for name, type_ in types.items() if name in wanted]
         by_name = {aggregate.name: aggregate.type for aggregate in system.aggregates}
-        self._aggregate_inputs = [(i, name, by_name[name]) for i, name in enumerate(online.names) if name in wanted]
+        self._aggregate_inputs = [(name, by_name[name]) for name in online.names if name in wanted]
+        self._keys = sorted({name for view in system.views for name in view.on})
+        self._required = [(view, online.names.index(aggregates[0].name)) for view, aggregates in system.views.items() if view.required]
 
-    def read(self, row: Mapping[str, Any]) -> FeatureRow:
+    def read(self, row: Row) -> FeatureRow:
         """Features of one request row as of its event time.
 
         A function of what the store did not give in time is as unavailable as that, and takes its declared default.
@@ -43,21 +59,68 @@ class FeatureReader:
         Raises:
             RequestError: a key of a view declared ``required`` was never seen; the message names the field.
         """
+        if not self._aggregates and not self._functions:
+            values = self._values(row)
+            return FeatureRow(values, self._present if None not in values else self._statuses(values, (), {}))
         served = self._online.read(row, row[self._event_time], self._deadline)
         for view in served.unknown:
             if view.required:
-                field = view.on[0]
-                raise RequestError(field, f"{row[field]!r} is not a known {view.columns[0]}. Known ones are facts of '{view.source.name}'.")
-        values = dict(zip(self._names, served.values, strict=True))
-        statuses = dict(zip(self._names, served.statuses, strict=True))
-        late = Status.UNAVAILABLE in served.statuses
-        without = self._without({name for name, status in statuses.items() if status == Status.UNAVAILABLE}) if late else {}
-        computed = self._apply(row, values, without)
-        statuses |= dict.fromkeys(without, Status.UNAVAILABLE)
-        return FeatureRow(*_ordered(self._features, row, values, statuses, computed))
+                raise _unknown(view, row)
+        known = {**row, **dict(zip(self._aggregates, served.values, strict=True))}
+        without = self._without(served.statuses) if Status.UNAVAILABLE in served.statuses else {}
+        known |= self._apply(known, without)
+        values = self._values(known)
+        return FeatureRow(values, self._statuses(values, served.statuses, without))
 
-    def _without(self, unavailable: set[str]) -> dict[str, Any]:
-        """The functions that read, directly or not, one of these aggregates, with their declared defaults."""
+    def read_many(self, rows: Sequence[Row]) -> list[FeatureRow | RequestError]:
+        """What `read` gives for each row, or the error that it raises, in one round trip and one call of each function.
+
+        Raises:
+            DeclarationError: a function failed, be it for one of the rows alone.
+        """
+        if len(rows) < _FEW or not (self._aggregates or self._functions):
+            return [self._read_or_error(row) for row in rows]
+        columns = {name: [row[name] for row in rows] for name in self._keys}
+        served = self._online.read_many(columns, [row[self._event_time] for row in rows], self._deadline)
+        known: dict[str, Array] = {name: to_array([row[name] for row in rows], type_) for name, type_ in self._request_inputs}
+        computed = apply_functions(self._functions, {**known, **{name: served.values[name] for name, _ in self._aggregate_inputs}})
+        lists = {name: to_values(column) for name, column in {**served.values, **computed}.items()}
+        names = list(lists)
+        statuses = served.statuses.tolist()
+        late = (served.statuses == Status.UNAVAILABLE).any(axis=1).tolist()
+        answers: list[FeatureRow | RequestError] = []
+        for row, own, states, is_late in zip(rows, zip(*lists.values(), strict=True), statuses, late, strict=True):
+            unknown = next((view for view, place in self._required if states[place] == Status.UNKNOWN_KEY), None)
+            if unknown is not None:
+                answers.append(_unknown(unknown, row))
+                continue
+            without = self._without(states) if is_late else {}
+            values = self._values({**row, **dict(zip(names, own, strict=True)), **without})
+            answers.append(FeatureRow(values, self._statuses(values, states, without)))
+        return answers
+
+    def _read_or_error(self, row: Row) -> FeatureRow | RequestError:
+        try:
+            return self.read(row)
+        except RequestError as error:
+            return error
+
+    def _statuses(self, values: tuple[Any, ...], read: Sequence[int], without: Mapping[str, Any]) -> bytes:
+        states = bytearray(self._present)
+        for place, status in zip(self._read_places, read, strict=False):
+            states[place] = status
+        if None in values:
+            for place in self._own_places:
+                if values[place] is None:
+                    states[place] = Status.NULL
+        for name in without:
+            if name in self._function_places:
+                states[self._function_places[name]] = Status.UNAVAILABLE
+        return bytes(states)
+
+    def _without(self, statuses: Sequence[int]) -> dict[str, Any]:
+        """The functions that read, directly or not, an aggregate that is unavailable, with their declared defaults."""
+        unavailable = {name for name, status in zip(self._aggregates, statuses, strict=True) if status == Status.UNAVAILABLE}
         defaults: dict[str, Any] = {}
         for function in self._functions:
             if not unavailable.isdisjoint(function.inputs):
@@ -65,32 +128,28 @@ class FeatureReader:
                 defaults[function.name] = function.default
         return defaults
 
-    def _apply(self, row: Mapping[str, Any], values: Mapping[str, Any], without: Mapping[str, Any]) -> dict[str, Any]:
-        names = [name for name, _ in self._request_inputs] + [name for _, name, _ in self._aggregate_inputs]
-        types = [type_ for _, type_ in self._request_inputs] + [type_ for _, _, type_ in self._aggregate_inputs]
-        held = [row[name] for name, _ in self._request_inputs] + [values[name] for _, name, _ in self._aggregate_inputs]
-        columns = dict(zip(names, as_columns(held, types), strict=True))
-        results = apply_functions([function for function in self._functions if function.name not in without], columns)
+    def _apply(self, known: Row, without: Mapping[str, Any]) -> dict[str, Any]:
+        inputs = self._request_inputs + self._aggregate_inputs
+        columns = as_columns([known[name] for name, _ in inputs], [type_ for _, type_ in inputs])
+        named = dict(zip([name for name, _ in inputs], columns, strict=True))
+        results = apply_functions([function for function in self._functions if function.name not in without], named)
         return {**without, **{name: _value(result[0]) for name, result in results.items()}}
 
 
-def _ordered(features: Any, row: Any, values: Any, statuses: Any, computed: Any) -> tuple[tuple[Any, ...], bytes]:
-    ordered = []
-    states = bytearray()
-    for feature in features:
-        name = feature.name
-        if isinstance(feature, Aggregate):
-            value, status = values[name], statuses[name]
-        else:
-            value = row[name] if isinstance(feature, Column) else computed[name]
-            status = statuses.get(name, Status.NULL if value is None else Status.PRESENT)
-        ordered.append(value)
-        states.append(status)
-    return tuple(ordered), bytes(states)
+def values_of(names: Sequence[str]) -> Callable[[Row], tuple[Any, ...]]:
+    """A function from a row to its values of these names, in order."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda row: tuple([row[name] for name in names])
+
+
+def _unknown(view: View, row: Row) -> RequestError:
+    field = view.on[0]
+    return RequestError(field, f"{row[field]!r} is not a known {view.columns[0]}. Known ones are facts of '{view.source.name}'.")
 
 
 def _value(value: Any) -> Any:
-    plain = value.item() if hasattr(value, "item") else value
+    plain = value.item() if isinstance(value, np.generic) else value
     return None if plain is None or plain != plain else plain
 
 

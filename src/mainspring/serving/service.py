@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mainspring.clock import Clock
-from mainspring.errors import MainspringError, ServingError
+from mainspring.errors import DeclarationError, MainspringError, ServingError
 from mainspring.feature_store.online import OnlineStore
 from mainspring.model_registry.deployment import Deployment
 from mainspring.model_registry.registry import Registry
 from mainspring.schema import Status
-from mainspring.serving.answer import Answer, Interval, Reason, answer_type
-from mainspring.serving.features import FeatureReader, FeatureRow
+from mainspring.serving.answer import Answer, Ask, Interval, Reason, answer_type
+from mainspring.serving.features import FeatureReader, FeatureRow, values_of
 from mainspring.serving.versions import LoadedVersion, Versions
 from mainspring.spec import PREVIOUS, System
 from mainspring.storage.prediction_log import Prediction, PredictionWriter
 
+_log = logging.getLogger(__name__)
+_CALM = bytes([Status.PRESENT, Status.NULL])
 _FLAGGED = (Status.EXPIRED, Status.UNKNOWN_KEY, Status.UNAVAILABLE)
 REASONS = 3
+LATE = "The model would not have answered in time."
 
 
 class _Scored(NamedTuple):
@@ -31,6 +36,20 @@ class _Scored(NamedTuple):
     because: str | None
 
 
+class _Given(NamedTuple):
+    ask: Ask
+    variant: str
+    features: FeatureRow
+    scored: _Scored
+    reasons: list[tuple[str, float]]
+    behind: tuple[str, float | None]
+
+
+Chain = Callable[[Deployment, str], list[tuple[str, LoadedVersion]]]
+Split = Callable[[Deployment, Mapping[str, Any]], str]
+"""Which version is due for a request row, ``champion`` or ``challenger``."""
+
+
 class PredictionService:
     """Answers requests for one System from the online store and the registry's live versions.
 
@@ -38,8 +57,11 @@ class PredictionService:
     it is given. While a rollout runs, the version that does not answer scores the same request in shadow.
     """
 
-    def __init__(self, system: System, registry: Registry, online: OnlineStore, writer: PredictionWriter, clock: Clock) -> None:
+    def __init__(
+        self, system: System, registry: Registry, online: OnlineStore, writer: PredictionWriter, clock: Clock, split: Split
+    ) -> None:
         self.system = system
+        self._split = split
         self._registry = registry
         self._writer = writer
         self._clock = clock
@@ -48,7 +70,8 @@ class PredictionService:
         self._hash = system.hash
         self._answer_type = answer_type(system)
         self._names = [feature.name for feature in system.features]
-        self._request = system.request.columns.names
+        self._request = values_of(system.request.columns.names)
+        self._event_time = system.request.event_time
         self._token = -1
         self._deployment = registry.deployment(system.name)
 
@@ -71,44 +94,91 @@ class PredictionService:
         version = self._versions.get(champion)
         return None if version.model is not None or version.rules else f"Version {champion} cannot be loaded: {version.problem}"
 
-    def answer(self, row: Mapping[str, Any], *, request_id: str, explain: bool, variant: str) -> Answer:
-        """Answer one valid request row.
+    def answer_many(self, asks: Sequence[Ask], *, shadow: bool = True) -> list[Answer | MainspringError]:
+        """The answer to each ask, or the error that stands in its place, in one pass; what one row breaks, breaks for that row alone.
 
-        ``row`` holds the request's columns, derived ones included; ``variant`` is ``champion`` or ``challenger``.
+        An error is a `RequestError` where a required key was never seen, a `ServingError` where neither a version nor a rule of the
+        fallback chain could answer, or not in time. Without ``shadow`` the version that does not answer scores nothing.
 
         Raises:
-            RequestError: a required key was never seen.
-            ServingError: neither a version nor a rule of the fallback chain could answer.
+            StorageError: the answers cannot be logged; none of them counts.
         """
-        started = time.perf_counter_ns()
-        deployment = self.deployment
-        features = self._features.read(row)
-        scored = self._score(deployment, features, variant)
-        shadow_version, shadow_score = self._shadow(deployment, features, variant)
-        reasons = scored.version.reasons(features, REASONS) if explain and scored.answered_by in ("model", PREVIOUS) else []
-        latency_us = (time.perf_counter_ns() - started) / 1_000
-        self._writer.append(
-            Prediction(
-                request_id=request_id,
-                as_of=row[self.system.request.event_time],
-                answered_at=self._clock.now(),
-                request=tuple([row[name] for name in self._request]),
-                features=features.values,
-                statuses=features.statuses,
-                system=self._hash,
-                version=scored.version.id,
-                variant=variant,
-                answered_by=scored.answered_by,
-                score=scored.score,
-                low=scored.low,
-                high=scored.high,
-                reasons=tuple(reasons),
-                latency_us=latency_us,
-                shadow_version=shadow_version,
-                shadow_score=shadow_score,
-            )
+        return self._answer(asks, self.deployment, self._chain, shadow)
+
+    def answer_late(self, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
+        """Like `answer_many`, by the rules of the fallback chain alone: for asks that the model cannot answer by their deadline."""
+        answers = self._answer(asks, self._deployment, self._rules, shadow=False, because=LATE)
+        for ask in asks:
+            ask.claim()
+        return [ServingError(f"{LATE} Ask again later, or allow more time.") if isinstance(one, ServingError) else one for one in answers]
+
+    def _answer(
+        self, asks: Sequence[Ask], deployment: Deployment, chain: Chain, shadow: bool, because: str | None = None
+    ) -> list[Answer | MainspringError]:
+        found: list[Any] = self._read([ask.row for ask in asks])
+        places = [place for place, features in enumerate(found) if isinstance(features, FeatureRow)]
+        given: list[tuple[int, _Given]] = []
+        variants = {place: self._split(deployment, asks[place].row) for place in places}
+        for variant in dict.fromkeys(variants.values()):
+            own = [place for place in places if variants[place] == variant]
+            rows = [found[place] for place in own]
+            shadowed = self._shadow(deployment, rows, variant) if shadow else [("", None)] * len(rows)
+            scores = self._score(chain(deployment, variant), rows, because)
+            for place, features, scored, behind in zip(own, rows, scores, shadowed, strict=True):
+                if isinstance(scored, MainspringError):
+                    found[place] = scored
+                elif not asks[place].claim():
+                    found[place] = ServingError("The answer came after its deadline.")
+                else:
+                    explained = asks[place].explain and scored.answered_by in ("model", PREVIOUS)
+                    reasons = self._reasons(scored, features) if explained else []
+                    given.append((place, _Given(asks[place], variant, features, scored, reasons, behind)))
+        self._log([one for _, one in given])
+        for place, one in given:
+            found[place] = self._compose(one)
+        return found
+
+    def _read(self, rows: Sequence[Mapping[str, Any]]) -> list[FeatureRow | MainspringError]:
+        try:
+            return list(self._features.read_many(rows))
+        except DeclarationError as error:
+            if len(rows) > 1:
+                return [features for row in rows for features in self._read([row])]
+            return [error]
+
+    def _reasons(self, scored: _Scored, features: FeatureRow) -> list[tuple[str, float]]:
+        try:
+            return scored.version.reasons(features, REASONS)
+        except Exception:
+            _log.exception("%s gives no reasons", scored.version.id)
+            return []
+
+    def _log(self, given: Sequence[_Given]) -> None:
+        now, done_ns = self._clock.now(), time.perf_counter_ns()
+        self._writer.append_all(
+            [
+                Prediction(
+                    request_id=ask.request_id,
+                    as_of=ask.row[self._event_time],
+                    answered_at=now,
+                    request=self._request(ask.row),
+                    features=features.values,
+                    statuses=features.statuses,
+                    system=self._hash,
+                    version=scored.version.id,
+                    variant=variant,
+                    answered_by=scored.answered_by,
+                    score=scored.score,
+                    low=scored.low,
+                    high=scored.high,
+                    reasons=tuple(reasons),
+                    latency_us=(done_ns - ask.arrived_ns) / 1_000,
+                    shadow_version=behind[0],
+                    shadow_score=behind[1],
+                )
+                for ask, variant, features, scored, reasons, behind in given
+            ]
         )
-        return self._compose(request_id, features, scored, variant, reasons)
 
     def metadata(self) -> dict[str, Any]:
         """What answers now: the live versions and the stage of the rollout."""
@@ -121,56 +191,69 @@ class PredictionService:
             "challenger_share": deployment.share,
         }
 
-    def _score(self, deployment: Deployment, features: FeatureRow, variant: str) -> _Scored:
-        due = deployment.challenger if variant == "challenger" else deployment.champion
-        because: str | None = None
-        for answered_by, version in self._chain(due, deployment):
-            try:
-                score, low, high = version.predict(features) if answered_by in ("model", PREVIOUS) else version.rule(answered_by, features)
-            except MainspringError as error:
-                because = because or f"{version.id} could not answer: {error}"
-                continue
-            return _Scored(answered_by, version, *self._clip(score, low, high), because)
-        raise ServingError(f"System '{self.system.name}': no model and no rule could answer. Train and promote a version.")
+    def _score(
+        self, chain: Sequence[tuple[str, LoadedVersion]], rows: Sequence[FeatureRow], why: str | None
+    ) -> list[_Scored | ServingError]:
+        because: dict[int, str] = {}
+        done: dict[int, _Scored] = {}
+        for answered_by, version in chain:
+            waiting = [number for number in range(len(rows)) if number not in done]
+            if not waiting:
+                break
+            asked = rows if len(waiting) == len(rows) else [rows[number] for number in waiting]
+            results = version.predict(asked) if answered_by in ("model", PREVIOUS) else version.rule(answered_by, asked)
+            for number, result in zip(waiting, results, strict=True):
+                if isinstance(result, ServingError):
+                    because.setdefault(number, f"{version.id} could not answer: {result}")
+                else:
+                    done[number] = _Scored(answered_by, version, *self._clip(*result), because.get(number, why))
+        return [done[number] if number in done else self._nothing() for number in range(len(rows))]
 
-    def _chain(self, due: str | None, deployment: Deployment) -> list[tuple[str, LoadedVersion]]:
+    def _nothing(self) -> ServingError:
+        return ServingError(f"System '{self.system.name}': no model and no rule could answer. Train and promote a version.")
+
+    def _chain(self, deployment: Deployment, variant: str) -> list[tuple[str, LoadedVersion]]:
         """Who may answer, in order."""
-        live = [version for version in dict.fromkeys((due, deployment.champion, deployment.previous)) if version is not None]
+        live = self._live(deployment, variant)
         chain = [("model", self._versions.get(live[0]))] if live else []
         for name in self.system.policy.fallback:
             chain += [(name, self._versions.get(version)) for version in (live[1:] if name == PREVIOUS else live)]
         return chain
 
-    def _shadow(self, deployment: Deployment, features: FeatureRow, variant: str) -> tuple[str, float | None]:
-        if deployment.challenger is None:
-            return "", None
+    def _rules(self, deployment: Deployment, variant: str) -> list[tuple[str, LoadedVersion]]:
+        """Who may answer at once."""
+        rules = [name for name in self.system.policy.fallback if name != PREVIOUS]
+        return [(name, self._versions.get(version)) for name in rules for version in self._live(deployment, variant)]
+
+    def _live(self, deployment: Deployment, variant: str) -> list[str]:
+        due = deployment.challenger if variant == "challenger" else deployment.champion
+        return [version for version in dict.fromkeys((due, deployment.champion, deployment.previous)) if version is not None]
+
+    def _shadow(self, deployment: Deployment, rows: Sequence[FeatureRow], variant: str) -> list[tuple[str, float | None]]:
         other = deployment.champion if variant == "challenger" else deployment.challenger
-        if other is None:
-            return "", None
-        try:
-            return other, self._clip(*self._versions.get(other).predict(features))[0]
-        except MainspringError:
-            return other, None
+        if deployment.challenger is None or other is None:
+            return [("", None)] * len(rows)
+        results = self._versions.get(other).predict(rows)
+        return [(other, None if isinstance(result, ServingError) else self._clip(*result)[0]) for result in results]
 
     def _clip(self, score: float, low: float | None, high: float | None) -> tuple[float, float | None, float | None]:
         floor, ceiling = self.system.policy.floor, self.system.policy.ceiling
-        clipped = [
-            value if value is None else max(value, floor if floor is not None else value) if ceiling is None
-            else min(max(value, floor if floor is not None else value), ceiling)
-            for value in (score, low, high)
-        ]  # fmt: skip
+        if floor is None and ceiling is None:
+            return score, low, high
+        bounds = (-math.inf if floor is None else floor), (math.inf if ceiling is None else ceiling)
+        clipped = [value if value is None else min(max(value, bounds[0]), bounds[1]) for value in (score, low, high)]
         return clipped[0], clipped[1], clipped[2]  # type: ignore[return-value]
 
-    def _compose(
-        self, request_id: str, features: FeatureRow, scored: _Scored, variant: str, reasons: Sequence[tuple[str, float]]
-    ) -> Answer:
+    def _compose(self, given: _Given) -> Answer:
+        ask, variant, features, scored, reasons, _ = given
         quantiles = self.system.model.interval
         values = dict(zip(self._names, features.values, strict=True)) if reasons else {}
-        flags = {
-            name: Status(status).name.lower() for name, status in zip(self._names, features.statuses, strict=True) if status in _FLAGGED
-        }
+        flags = None
+        if features.statuses.translate(None, _CALM):
+            states = zip(self._names, features.statuses, strict=True)
+            flags = {name: Status(status).name.lower() for name, status in states if status in _FLAGGED} or None
         return self._answer_type(
-            request_id,
+            ask.request_id,
             self.system.name,
             scored.score,
             scored.answered_by,
@@ -178,8 +261,8 @@ class PredictionService:
             variant,
             None if scored.low is None or scored.high is None or quantiles is None else Interval(scored.low, scored.high, quantiles),
             scored.because,
-            tuple(_reason(name, values, effect) for name, effect in reasons),
-            flags or None,
+            tuple([_reason(name, values, effect) for name, effect in reasons]),
+            flags,
         )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from mainspring.errors import MainspringError, RegistryError, ServingError
@@ -15,45 +16,48 @@ from mainspring.models.tabular import TabularModel
 from mainspring.serving.features import FeatureRow
 from mainspring.spec import LinearRule, System
 
+Scores = tuple[float, float | None, float | None]
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedVersion:
-    """A version ready to answer. ``model`` is None when it could not be loaded; its ``rules`` may answer all the same."""
+    """A version ready to answer. ``model`` is None when it could not be loaded; its ``rules`` may answer all the same.
+
+    ``inputs`` takes the model's inputs from the values of all features.
+    """
 
     id: str
     model: TabularModel | None
     rules: dict[str, tuple[int, LinearLine]]
-    positions: tuple[int, ...]
+    inputs: Callable[[tuple[Any, ...]], tuple[Any, ...]]
     problem: str = ""
 
-    def predict(self, features: FeatureRow) -> tuple[float, float | None, float | None]:
-        """Score and interval of one feature row, in the label's unit.
-
-        Raises:
-            ServingError: the version was not loaded.
-        """
+    def predict(self, rows: Sequence[FeatureRow]) -> list[Scores | ServingError]:
+        """Score and interval of each feature row, in the label's unit, or why there is none."""
         if self.model is None:
-            raise ServingError(f"Version {self.id} is not loaded: {self.problem}")
-        return self.model.predict_row([features.values[position] for position in self.positions])
+            return [ServingError(f"Version {self.id} is not loaded: {self.problem}")] * len(rows)
+        values = [self.inputs(row.values) for row in rows]
+        try:
+            return self.model.predict_rows(values)
+        except Exception as error:
+            if len(rows) > 1:
+                return [scores for row in rows for scores in self.predict([row])]
+            _log.exception("%s failed", self.id)
+            return [ServingError(f"Version {self.id} failed: {type(error).__name__}: {error}")]
 
     def reasons(self, features: FeatureRow, most: int) -> list[tuple[str, float]]:
         """The ``most`` features that moved the score most, with their effects, largest first."""
         if self.model is None:
             return []
-        return self.model.reasons([features.values[position] for position in self.positions], most)
+        return self.model.reasons(self.inputs(features.values), most)
 
-    def rule(self, name: str, features: FeatureRow) -> tuple[float, float | None, float | None]:
-        """The answer of a declared rule, which has no interval.
-
-        Raises:
-            ServingError: the version carries no such rule.
-        """
+    def rule(self, name: str, rows: Sequence[FeatureRow]) -> list[Scores | ServingError]:
+        """The answers of a declared rule, which has no interval."""
         if name not in self.rules:
-            raise ServingError(f"Version {self.id} carries no rule '{name}'.")
+            return [ServingError(f"Version {self.id} carries no rule '{name}'.")] * len(rows)
         position, line = self.rules[name]
-        return line.predict_one(features.values[position]), None, None
+        return [(line.predict_one(row.values[position]), None, None) for row in rows]
 
 
 class Versions:
@@ -92,7 +96,7 @@ def load_system(registry: Registry, name: str | None = None) -> System:
 def load(system: System, registry: Registry, version_id: str) -> LoadedVersion:
     """A version from the registry; model and rules are loaded independently of each other."""
     names = [feature.name for feature in system.features]
-    positions = tuple(names.index(feature.name) for feature in system.inputs)
+    inputs = _taking([names.index(feature.name) for feature in system.inputs], len(names))
     rules: dict[str, tuple[int, LinearLine]] = {}
     try:
         version = registry.version(version_id)
@@ -105,7 +109,13 @@ def load(system: System, registry: Registry, version_id: str) -> LoadedVersion:
             changed = sorted(name for name in {*trained, *system.feature_hashes} if trained.get(name) != system.feature_hashes.get(name))
             raise RegistryError(f"Version {version_id} was trained with other definitions of {', '.join(changed)}. Train again.")
         artifacts = {name: registry.artifact(version, name) for name in version.artifacts}
-        return LoadedVersion(version_id, TabularModel.from_artifacts(artifacts), rules, positions)
+        return LoadedVersion(version_id, TabularModel.from_artifacts(artifacts), rules, inputs)
     except (MainspringError, KeyError, ValueError) as error:
         _log.warning("%s: %s cannot be loaded, its rules answer alone: %s", system.name, version_id, error)
-        return LoadedVersion(version_id, None, rules, positions, str(error))
+        return LoadedVersion(version_id, None, rules, inputs, str(error))
+
+
+def _taking(positions: Sequence[int], width: int) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    if list(positions) == list(range(width)):
+        return lambda values: values
+    return itemgetter(*positions) if len(positions) > 1 else lambda values: tuple([values[position] for position in positions])

@@ -17,23 +17,30 @@ class Policy:
     """What happens between the model and the answer.
 
     ``fallback`` is the chain after the current model: ``'previous'`` for the version before it, or the name of a declared
-    `LinearRule`. ``feature_deadline`` bounds the feature read; what is late takes its declared default.
-    ``floor`` and ``ceiling`` clip the answer.
+    `LinearRule`. ``feature_deadline`` bounds the feature read; what is late takes its declared default. ``deadline`` bounds the whole
+    answer: a model that is not expected to answer by then, or does not, gives way to the rules of the chain. ``floor`` and ``ceiling`` clip it.
     """
 
     fallback: Sequence[str] = ()
     feature_deadline: str = "20ms"
+    deadline: str = "1s"
     floor: float | None = None
     ceiling: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fallback", tuple(self.fallback))
         parse_duration(self.feature_deadline)
+        parse_duration(self.deadline)
 
     @property
     def feature_deadline_us(self) -> int:
         """The feature read's deadline in microseconds."""
         return parse_duration(self.feature_deadline)
+
+    @property
+    def deadline_us(self) -> int:
+        """The answer's deadline in microseconds."""
+        return parse_duration(self.deadline)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import fcntl
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,21 +85,22 @@ class PredictionWriter:
         Raises:
             StorageError: the writer is closed, the disk is full or fails, a tuple is not as long as its columns.
         """
-        widths = len(prediction.request), len(prediction.features)
-        if widths != self._widths or len(prediction.statuses) != widths[1]:
-            raise StorageError(
-                f"Prediction log, request '{prediction.request_id}': {widths[0]} request values, {widths[1]} features and "
-                f"{len(prediction.statuses)} statuses do not fill {self._widths[0]} and {self._widths[1]} columns. Give a value for each."
-            )
-        data = encode_frame(self._encode(prediction))
+        self.append_all([prediction])
+
+    def append_all(self, predictions: Sequence[Prediction]) -> None:
+        """Write some rows at once, or none of them; errors as in `append`."""
+        if not predictions:
+            return
+        data = b"".join([encode_frame(self._encode(self._fitting(prediction))) for prediction in predictions])
         with self._mutex:
             if self._closing.is_set():
                 raise StorageError(f"Prediction log, {self._path}, worker '{self._worker}': the writer is closed. Open another.")
             try:
-                self._write(data)
+                self._write(data, len(predictions))
             except OSError as error:
+                more = f" and {len(predictions) - 1} more" if len(predictions) > 1 else ""
                 raise StorageError(
-                    f"Prediction log, {self._path}: request '{prediction.request_id}' was not logged ({error}). "
+                    f"Prediction log, {self._path}: request '{predictions[0].request_id}'{more} was not logged ({error}). "
                     "Free space on the disk or mend it."
                 ) from error
 
@@ -121,7 +122,16 @@ class PredictionWriter:
             os.close(self._descriptor)
             os.close(self._lock)
 
-    def _write(self, data: bytes) -> None:
+    def _fitting(self, prediction: Prediction) -> Prediction:
+        widths = len(prediction.request), len(prediction.features)
+        if widths != self._widths or len(prediction.statuses) != widths[1]:
+            raise StorageError(
+                f"Prediction log, request '{prediction.request_id}': {widths[0]} request values, {widths[1]} features and "
+                f"{len(prediction.statuses)} statuses do not fill {self._widths[0]} and {self._widths[1]} columns. Give a value for each."
+            )
+        return prediction
+
+    def _write(self, data: bytes, rows: int) -> None:
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
@@ -140,7 +150,7 @@ class PredictionWriter:
             os.ftruncate(self._descriptor, self._size)
             raise
         self._size += written
-        self._next += 1
+        self._next += rows
         self._dirty = True
 
     def _start_segment(self) -> None:

@@ -128,12 +128,12 @@ def test_what_was_made_serves_with_the_recorded_features(
     names = [feature.name for feature in declared.features]
     row = [held_out.columns[name][5] for name in names]
     values = [None if value != value else value for value in row]
-    answer, low, high = loaded.predict(FeatureRow(values, [0] * len(names)))  # type: ignore[arg-type]
+    answer, low, high = loaded.predict([FeatureRow(values, bytes(len(names)))])[0]  # type: ignore[arg-type]
     assert answer == loaded.model.predict(held_out.columns)[5]
     assert low is not None
     assert high is not None
     assert low < answer < high
-    assert loaded.rule("line", FeatureRow(values, [0] * len(names)))[0] > 0  # type: ignore[arg-type]
+    assert loaded.rule("line", [FeatureRow(values, bytes(len(names)))])[0][0] > 0  # type: ignore[arg-type]
     inside = np.mean([(lo <= y) & (y <= hi) for (lo, hi), y in zip(_intervals(loaded.model, held_out), held_out.label, strict=True)])
     assert inside == pytest.approx(0.8, abs=0.06)
 

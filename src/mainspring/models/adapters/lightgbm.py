@@ -19,6 +19,8 @@ MODEL = "model.txt"
 _NORMAL = 0
 _FLOAT64 = 1
 _CHECKED_ROWS = 64
+_SMALL = 1_000
+_ONE_THREAD = b"num_threads=1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +124,9 @@ class LightGBMLearner:
 class Booster:
     """A fitted ensemble of trees over a float64 matrix, NaN for missing.
 
-    A single row goes through ``LGBM_BoosterPredictForMatSingleRowFast``, which is checked on loading to be bit-identical to
-    ``predict`` on random rows, rows of missing values and rows on split thresholds; where it is not, it is not used.
+    Rows go through LightGBM's C interface, a single one through ``LGBM_BoosterPredictForMatSingleRowFast``; it is checked on loading to
+    be bit-identical to LightGBM's own ``predict`` on random rows, rows of missing values and rows on split thresholds; where it is not,
+    it is not used.
     One `Booster` must not be used by several threads at once.
     """
 
@@ -131,25 +134,27 @@ class Booster:
         self._model = model
         self.names = tuple(names)
         self.outputs = int(model.num_model_per_iteration())
-        self._fast: _SingleRow | None = _SingleRow(model, len(self.names), self.outputs)
+        self._fast: _Direct | None = _Direct(model, len(self.names), self.outputs)
         if not _agrees(self):
             self._fast.close()
             self._fast = None
 
     @property
     def fast(self) -> bool:
-        """Whether single rows go through the C interface."""
+        """Whether rows go through the C interface."""
         return self._fast is not None
 
     def predict(self, x: Floats) -> Floats:
         """Values, probabilities or scores of shape ``(n,)``, or ``(n, outputs)`` of several classes, for ``x`` of shape ``(n, d)``."""
-        return np.asarray(self._model.predict(x, num_threads=1 if len(x) < 1_000 else 2), dtype=np.float64)
+        if self._fast is not None and len(x) < _SMALL:
+            return self._fast.predict(x)
+        return np.asarray(self._model.predict(x, num_threads=1 if len(x) < _SMALL else 2), dtype=np.float64)
 
     def predict_row(self, x: Floats) -> Floats:
         """What `predict` gives for one row of shape ``(d,)``, float64 and contiguous: shape ``(outputs,)``."""
         if self._fast is None:
             return np.atleast_1d(self._model.predict(x[None, :], num_threads=1)[0]).astype(np.float64)
-        return self._fast.predict(x)
+        return self._fast.predict_row(x)
 
     def contributions(self, x: Floats) -> Floats:
         """Exact TreeSHAP values of shape ``(n, d + 1)``, or ``(n, outputs, d + 1)``, of the score before the link.
@@ -180,32 +185,58 @@ def pruned_trees(
     return Booster(model, predictor.names), {**settings, "trees": kept}
 
 
-class _SingleRow:
-    """LightGBM's single-row interface with everything prepared but the row."""
+class _Direct:
+    """LightGBM's C interface with everything prepared but the rows."""
 
     def __init__(self, model: Any, width: int, outputs: int) -> None:
         basic = importlib.import_module("lightgbm.basic")
-        self._library, self._check = basic._LIB, basic._safe_call
-        self._config = ctypes.c_void_p()
-        self._result = np.zeros(outputs, dtype=np.float64)
-        self._length = ctypes.c_int64(0)
-        self._pointer = self._result.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
+        library, self._check = basic._LIB, basic._safe_call
+        self._free, self._handle, self._width, self._outputs = library.LGBM_FastConfigFree, model._handle, width, outputs
+        self._rows, self._row = library.LGBM_BoosterPredictForMat, library.LGBM_BoosterPredictForMatSingleRowFast
+        self._config, self._length = ctypes.c_void_p(), ctypes.c_int64(0)
+        self._x, self._result = np.zeros(width), np.zeros(outputs)
         self._check(
-            self._library.LGBM_BoosterPredictForMatSingleRowFastInit(
-                model._handle, _NORMAL, 0, -1, _FLOAT64, ctypes.c_int32(width), b"num_threads=1", ctypes.byref(self._config)
+            library.LGBM_BoosterPredictForMatSingleRowFastInit(
+                self._handle, _NORMAL, 0, -1, _FLOAT64, ctypes.c_int32(width), _ONE_THREAD, ctypes.byref(self._config)
             )
         )
+        self._prepared = (self._config, _pointer(self._x), ctypes.byref(self._length), _pointer(self._result))
 
-    def predict(self, x: Floats) -> Floats:
-        self._check(
-            self._library.LGBM_BoosterPredictForMatSingleRowFast(
-                self._config, ctypes.c_void_p(x.ctypes.data), ctypes.byref(self._length), self._pointer
-            )
-        )
+    def predict_row(self, x: Floats) -> Floats:
+        self._x[:] = x
+        if self._row(*self._prepared):
+            self._check(-1)
         return self._result.copy()
 
+    def predict(self, x: Floats) -> Floats:
+        rows = np.ascontiguousarray(x, dtype=np.float64)
+        if rows.ndim != 2 or rows.shape[1] != self._width:
+            raise ValueError(f"the model reads {self._width} columns, not an array of shape {x.shape}")
+        result = np.empty((len(rows), self._outputs))
+        self._check(
+            self._rows(
+                self._handle,
+                _pointer(rows),
+                _FLOAT64,
+                ctypes.c_int32(len(rows)),
+                ctypes.c_int32(self._width),
+                1,
+                _NORMAL,
+                0,
+                -1,
+                _ONE_THREAD,
+                ctypes.byref(self._length),
+                _pointer(result),
+            )  # fmt: skip
+        )
+        return result[:, 0] if self._outputs == 1 else result
+
     def close(self) -> None:
-        self._check(self._library.LGBM_FastConfigFree(self._config))
+        self._check(self._free(self._config))
+
+
+def _pointer(array: Floats) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
 
 
 def _agrees(booster: Booster) -> bool:
@@ -217,7 +248,8 @@ def _agrees(booster: Booster) -> bool:
     for row, (column, value) in enumerate([one for tree in thresholds for one in tree][: _CHECKED_ROWS - 1]):
         x[row + 1, column] = value
     rows = np.array([booster.predict_row(np.ascontiguousarray(row)) for row in x])
-    return np.array_equal(rows, booster.predict(x).reshape(rows.shape))
+    own = np.asarray(booster._model.predict(x, num_threads=1)).reshape(rows.shape)
+    return np.array_equal(rows, own) and np.array_equal(booster.predict(x).reshape(rows.shape), own)
 
 
 def _thresholds(node: dict[str, Any]) -> list[tuple[int, float]]:
