@@ -679,6 +679,11 @@ class Service:
     def __init__(self, place: Place) -> None:
         self._ingestor = place.ingestor
 
+    def answer_many(self, _: object) -> list[Any]:
+        raise NotImplementedError
+
+    answer_late = answer_many
+
     def ingest(self, source: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
         return {"accepted": self._ingestor.ingest_rows(source, rows, NOW).accepted}
 

@@ -17,7 +17,19 @@ from mainspring.gateway import describe, http
 from mainspring.gateway.http import BODY_LIMIT
 from mainspring.ingestion import Contract
 
-PATHS = {"/v1/eta", "/v1/eta/events/trips", "/v1/eta/events/arrivals", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"}
+PATHS = {
+    *("/v1/eta", "/v1/eta/rows", "/v1/eta/events/trips", "/v1/eta/events/arrivals"),
+    *(
+        "/v2",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/v2/models/eta",
+        "/v2/models/eta/ready",
+        "/v2/models/eta/infer",
+        "/v2/repository/index",
+    ),
+    *("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"),
+}
 
 
 def refused(response: httpx.Response, status: int, field: str | None, message: str) -> None:

@@ -99,16 +99,19 @@ class OnlineStore:
         """What `read` gives for each of ``n`` requests, in one round trip; ``requests`` holds the columns of keys, of length ``n``."""
         instants = np.asarray(as_of, dtype=np.int64)
         n = len(instants)
-        keys = [online.keys(requests, n) for online in self._views]
-        read = self._read(keys, deadline_us)
+        asked = [_distinct(online.keys(requests, n), instants) for online in self._views]
+        read = self._read([keys for keys, _, _ in asked], deadline_us)
         if read is None:
             defaults = [value for online in self._views for value, _ in online.unavailable]
             columns = [to_array([value] * n, type_) for value, type_ in zip(defaults, self._types, strict=True)]
             return self._served(columns, np.full((n, len(columns)), Status.UNAVAILABLE, dtype=np.uint8))
-        views = zip(self._views, keys, read, strict=True)
-        answers = [online.answer_many(self._store, own, *rows, instants) for online, own, rows in views]
-        columns = [column for values, _ in answers for column in values]
-        return self._served(columns, np.concatenate([np.empty((n, 0), np.uint8), *(statuses for _, statuses in answers)], axis=1))
+        columns: list[Array] = []
+        statuses = [np.empty((n, 0), np.uint8)]
+        for online, (keys, own_instants, place), rows in zip(self._views, asked, read, strict=True):
+            values, states = online.answer_many(self._store, keys, *rows, own_instants)
+            columns += values if place is None else [column[place] for column in values]
+            statuses.append(states if place is None else states[place])
+        return self._served(columns, np.concatenate(statuses, axis=1))
 
     def apply(self, log: Log, until: int | None = None, progress: Callable[[int, int], None] | None = None) -> int:
         """Fold what the event log holds beyond the store's offset, up to ``until``; returns the new offset.
@@ -196,6 +199,17 @@ class OnlineStore:
 
     def _served(self, columns: Iterable[Array], statuses: npt.NDArray[np.uint8]) -> ServedMany:
         return ServedMany(dict(zip(self.names, columns, strict=True)), statuses)
+
+
+def _distinct(
+    keys: list[bytes], instants: npt.NDArray[np.int64]
+) -> tuple[list[bytes], npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
+    """Keys and instants without repetitions, and where each is found among them; None where there are none: one user, many items."""
+    numbers: dict[tuple[bytes, int], int] = {}
+    place = [numbers.setdefault(one, len(numbers)) for one in zip(keys, instants.tolist(), strict=True)]
+    if len(numbers) == len(keys):
+        return keys, instants, None
+    return [key for key, _ in numbers], np.array([instant for _, instant in numbers], dtype=np.int64), np.array(place)
 
 
 def as_columns(values: Sequence[Any], types: Sequence[Type]) -> list[Array]:

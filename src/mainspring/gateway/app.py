@@ -6,32 +6,14 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-
-import msgspec
+from collections.abc import Callable, Mapping
 
 from mainspring.errors import DataError, RequestError, ServingError, StorageError, did_you_mean
-from mainspring.gateway import describe
-from mainspring.gateway.http import (
-    Disconnected,
-    Receive,
-    Reply,
-    Scope,
-    Send,
-    check_json_type,
-    decode_json,
-    error_reply,
-    flag,
-    json_reply,
-    read_body,
-    send_reply,
-)
+from mainspring.gateway import describe, inference
+from mainspring.gateway.front import Front, Handler, Request
+from mainspring.gateway.http import Disconnected, Receive, Reply, Scope, Send, error_reply, json_reply, read_body, send_reply
 from mainspring.gateway.metrics import CONTENT_TYPE, Metrics
 from mainspring.gateway.service import Service
-from mainspring.ingestion import Contract
-from mainspring.serving.answer import Ask
-from mainspring.serving.batching import Batcher
 
 _log = logging.getLogger(__name__)
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
@@ -41,37 +23,18 @@ _STORAGE_FAILED = "A record or store failed; see the server's log. Send events a
 _REASONS = {400: "malformed", 408: "too_slow", 413: "too_large", 415: "media_type"}
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One request: its id, headers with lower-case names, query, body, and ``time.perf_counter_ns`` when its head was there."""
-
-    id: str
-    headers: Mapping[bytes, bytes]
-    query: bytes
-    body: bytes
-    arrived_ns: int
-
-
-Handler = Callable[[Request], Reply | Awaitable[Reply]]
-
-
 class App:
-    """One system over HTTP: ``POST /v1/<system>`` answers, ``POST /v1/<system>/events/<source>`` takes in facts.
+    """Systems over HTTP: ``POST /v1/<system>`` answers, ``POST /v1/<system>/rows`` many rows, ``.../events/<source>`` takes in facts.
 
-    ``GET`` of /v1/<system>, /healthz, /readyz, /metrics, /openapi.json and /docs describes it. Requests are checked against
-    the contract of ``system.request`` before the service sees them. ``new_id`` makes the ids of requests that bring none.
+    ``GET`` of /v1/<system>, /healthz, /readyz, /metrics, /openapi.json and /docs describes them; /v2 is the Open Inference Protocol.
+    ``new_id`` makes the ids of requests that bring none.
     """
 
-    def __init__(self, service: Service, *, new_id: Callable[[], str] = lambda: secrets.token_hex(16)) -> None:
-        self._service = service
+    def __init__(self, *services: Service, new_id: Callable[[], str] = lambda: secrets.token_hex(16)) -> None:
+        self._fronts = [Front(service) for service in services]
         self._new_id = new_id
         self._metrics = Metrics()
-        self._contract = Contract(service.system.request)
-        self._decoder = msgspec.json.Decoder()
-        self._encode = msgspec.json.Encoder().encode
-        self._batcher = Batcher(service.answer_many, service.answer_late)
-        self._deadline_ns = service.system.policy.deadline_us * 1_000
-        self._fields = frozenset(service.system.request.schema.names)
+        self._fields = frozenset(name for front in self._fronts for name in front.system.request.schema.names)
         self._routes = self._table()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -127,59 +90,26 @@ class App:
 
     def _table(self) -> dict[str, dict[str, Handler]]:
         """Handlers by path and method; what can be described once is encoded once."""
-        system = self._service.system
-        home = f"/v1/{system.name}"
-        sources = {source.name: source for source in (system.request, *system.sources)}
-        paths: dict[str, dict[str, Handler]] = {home: {"GET": self._metadata, "POST": self._answer}}
-        for name in sources:
-            paths[f"{home}/events/{name}"] = {"POST": self._events(name)}
+        systems = [front.system for front in self._fronts]
+        paths: dict[str, dict[str, Handler]] = {}
+        for front in self._fronts:
+            paths |= front.routes()
+        paths |= inference.routes(self._fronts)
         paths["/healthz"] = {"GET": _constant(json_reply({"status": "ok"}))}
         paths["/readyz"] = {"GET": self._ready}
         paths["/metrics"] = {"GET": lambda _: Reply(200, self._metrics.text().encode(), CONTENT_TYPE)}
-        paths["/openapi.json"] = {"GET": _constant(json_reply(describe.openapi(system)))}
-        paths["/docs"] = {"GET": _constant(Reply(200, describe.page(system).encode(), "text/html; charset=utf-8"))}
+        paths["/openapi.json"] = {"GET": _constant(json_reply(describe.openapi(systems)))}
+        paths["/docs"] = {"GET": _constant(Reply(200, describe.page(systems).encode(), "text/html; charset=utf-8"))}
         for methods in paths.values():
             if "GET" in methods:
                 methods["HEAD"] = methods["GET"]
         return paths
 
-    async def _answer(self, request: Request) -> Reply:
-        check_json_type(request.headers)
-        explain = flag(request.query, "explain", True)
-        row = self._contract.decode(request.body)
-        if row is None:
-            body = decode_json(request.body, self._decoder)
-            if not isinstance(body, dict):
-                raise RequestError("", "The body must be one JSON object with the request's columns.", 400)
-            row = self._contract.check(body)
-        deadline_ns = request.arrived_ns + self._deadline_ns
-        answer = await self._batcher.submit(Ask(request.id, row, explain, request.arrived_ns, deadline_ns))
-        if isinstance(answer, Exception):
-            raise answer
-        answered_by, version = getattr(answer, "answered_by", ""), getattr(answer, "version", "")
-        return Reply(200, self._encode(answer), answered_by=answered_by or "", version=version or "")
-
-    def _events(self, source: str) -> Handler:
-        def handle(request: Request) -> Reply:
-            check_json_type(request.headers)
-            body = decode_json(request.body, self._decoder)
-            rows = body if isinstance(body, list) else [body]
-            for number, row in enumerate(rows):
-                if not isinstance(row, dict):
-                    where = f"[{number}]" if isinstance(body, list) else ""
-                    raise RequestError(where, "The body must be a JSON object or an array of objects.", 400)
-            return json_reply(self._service.ingest(source, rows))
-
-        return handle
-
-    def _metadata(self, _: Request) -> Reply:
-        return json_reply({**describe.metadata(self._service.system), **self._service.metadata()})
-
     def _ready(self, request: Request) -> Reply:
-        reason = self._service.ready()
-        if reason is None:
+        reasons = [reason for front in self._fronts if (reason := front.service.ready()) is not None]
+        if not reasons:
             return json_reply({"status": "ready"})
-        return error_reply(503, reason, request.id, headers={"retry-after": _RETRY_SECONDS})
+        return error_reply(503, " ".join(reasons), request.id, headers={"retry-after": _RETRY_SECONDS})
 
 
 def _constant(reply: Reply) -> Handler:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mainspring.clock import format_instant, parse_instant
@@ -20,6 +20,17 @@ _JSON_TYPES: dict[Type, dict[str, Any]] = {
     Type.BOOL: {"type": "boolean"},
     Type.INSTANT: {"type": "string", "format": "date-time"},
 }
+TENSORS = {Type.STR: "BYTES", Type.INSTANT: "BYTES", Type.INT: "INT64", Type.FLOAT: "FP64", Type.BOOL: "BOOL"}
+"""The Open Inference Protocol's type of each type of a column; instants are ISO 8601 text."""
+INFERENCE = (
+    ("/v2", "get", "Open Inference Protocol: the server"),
+    ("/v2/health/live", "get", "Open Inference Protocol: the process lives"),
+    ("/v2/health/ready", "get", "Open Inference Protocol: it can answer"),
+    ("/v2/models/{system}", "get", "Open Inference Protocol: tensors of the system"),
+    ("/v2/models/{system}/ready", "get", "Open Inference Protocol: the system can answer"),
+    ("/v2/models/{system}/infer", "post", "Open Inference Protocol: answers to rows given as tensors, JSON or binary"),
+    ("/v2/repository/index", "post", "Open Inference Protocol: the systems and their state"),
+)
 _EXAMPLES: dict[Type, Any] = {Type.FLOAT: 1.5, Type.INT: 1, Type.BOOL: True, Type.INSTANT: parse_instant("2025-03-01T12:00:00Z")}
 _ERROR_STATUSES = {
     "400": "the body is not JSON, or not an object",
@@ -47,14 +58,19 @@ def example(source: Source) -> dict[str, Any]:
     return {rule.field.name: _example(rule) for rule in rules(source)}
 
 
-def openapi(system: System) -> dict[str, Any]:
+def openapi(systems: Sequence[System]) -> dict[str, Any]:
     """The OpenAPI 3.1 document of the gateway."""
     from mainspring import __version__
 
-    home = f"/v1/{system.name}"
-    paths: dict[str, Any] = {home: {"post": _answer_operation(system), "get": _operation("Question, schema, features, live versions")}}
-    for source in (system.request, *system.sources):
-        paths[f"{home}/events/{source.name}"] = {"post": _events_operation(source)}
+    paths: dict[str, Any] = {}
+    for system in systems:
+        home = f"/v1/{system.name}"
+        paths[home] = {"post": _answer_operation(system), "get": _operation("Question, schema, features, live versions")}
+        paths[f"{home}/rows"] = {"post": _rows_operation(system)}
+        for source in (system.request, *system.sources):
+            paths[f"{home}/events/{source.name}"] = {"post": _events_operation(source)}
+        for path, method, summary in INFERENCE:
+            paths[path.format(system=system.name)] = {method: _operation(summary)}
     for path, summary in (("/healthz", "The process lives"), ("/metrics", "Prometheus metrics")):
         paths[path] = {"get": _operation(summary)}
     paths["/readyz"] = {"get": _operation("It can answer", {"503": "it cannot answer yet; the message says why"})}
@@ -62,28 +78,45 @@ def openapi(system: System) -> dict[str, Any]:
     error = {"type": "object", "properties": {"error": {"type": "object", "properties": error_fields}}}
     return {
         "openapi": "3.1.0",
-        "info": {"title": system.name, "description": system.question, "version": __version__},
+        "info": {"title": _title(systems), "description": " ".join(system.question for system in systems), "version": __version__},
         "paths": paths,
         "components": {"schemas": {"Error": error}},
     }
 
 
-def page(system: System) -> str:
+def page(systems: Sequence[System]) -> str:
     """An HTML page, without anything from elsewhere, that lists the endpoints with a curl line each."""
-    document = openapi(system)
-    bodies = {f"/v1/{system.name}": example(system.request)}
-    bodies |= {f"/v1/{system.name}/events/{source.name}": example(source) for source in (system.request, *system.sources)}
+    document = openapi(systems)
+    bodies: dict[str, Any] = {}
+    for system in systems:
+        home, row = f"/v1/{system.name}", example(system.request)
+        bodies |= {home: row, f"{home}/rows": {"rows": [row]}}
+        bodies |= {f"{home}/events/{source.name}": example(source) for source in (system.request, *system.sources)}
+        bodies[f"/v2/models/{system.name}/infer"] = tensors(system.request)
     sections = [
         _section(method.upper(), path, operation["summary"], bodies.get(path, {}))
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
     ]
-    title = html.escape(f"{system.name}: {system.question}")
+    title = html.escape(": ".join((_title(systems), " ".join(system.question for system in systems))))
     style = "body{font:16px/1.5 sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}pre{background:#eee;padding:1rem;overflow:auto}"
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{style}</style><h1>{title}</h1>"
         f'{"".join(sections)}<p>The whole description: <a href="/openapi.json">/openapi.json</a></html>\n'
     )
+
+
+def tensors(source: Source) -> dict[str, Any]:
+    """An Open Inference Protocol request of one row that holds to the source's contract."""
+    inputs = []
+    for rule in rules(source):
+        value = _example(rule)
+        inputs.append({"name": rule.field.name, "shape": [1], "datatype": TENSORS[rule.field.type], "data": [value]})
+    return {"inputs": inputs}
+
+
+def _title(systems: Sequence[System]) -> str:
+    return ", ".join(system.name for system in systems)
 
 
 def _section(method: str, path: str, summary: str, body: Mapping[str, Any]) -> str:
@@ -142,6 +175,13 @@ def _written(rule: Rule, bound: float) -> Any:
 def _answer_operation(system: System) -> dict[str, Any]:
     explain = {"name": "explain", "in": "query", "schema": {"type": "boolean", "default": True}, "description": "give reasons"}
     return {**_operation(system.question, _ERROR_STATUSES), "parameters": [explain], "requestBody": _body(_schema(system.request))}
+
+
+def _rows_operation(system: System) -> dict[str, Any]:
+    row = {key: value for key, value in _schema(system.request).items() if key not in ("required", "examples")}
+    properties = {"shared": row, "rows": {"type": "array", "items": row, "minItems": 1}}
+    schema = {"type": "object", "properties": properties, "required": ["rows"], "examples": [{"rows": [example(system.request)]}]}
+    return {**_operation(f"{system.question} Asked of many rows, each answered by itself", _ERROR_STATUSES), "requestBody": _body(schema)}
 
 
 def _events_operation(source: Source) -> dict[str, Any]:

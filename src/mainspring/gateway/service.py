@@ -20,7 +20,7 @@ class Service(Protocol):
         """The declaration."""
         ...
 
-    def answer_many(self, asks: Sequence[Ask]) -> list[msgspec.Struct | MainspringError]:
+    def answer_many(self, asks: Sequence[Ask]) -> Sequence[msgspec.Struct | MainspringError]:
         """Answer request rows, or say why not, each by itself.
 
         A struct is sent as JSON as it is; its ``answered_by`` and ``version``, where it has them, are counted. An error is a
@@ -28,7 +28,7 @@ class Service(Protocol):
         """
         ...
 
-    def answer_late(self, asks: Sequence[Ask]) -> list[msgspec.Struct | MainspringError]:
+    def answer_late(self, asks: Sequence[Ask]) -> Sequence[msgspec.Struct | MainspringError]:
         """Answer at once, without a model, what no model can answer by its deadline; may be called while `answer_many` runs."""
         ...
 

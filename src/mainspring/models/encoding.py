@@ -105,8 +105,17 @@ class Encoder:
 
     def transform_rows(self, rows: Sequence[Sequence[Any]]) -> Floats:
         """Many such rows as a matrix of shape ``(n, d)``."""
-        plain = self._plain
-        return np.array([row if plain and None not in row else self._row(row) for row in rows], dtype=np.float64)
+        if self._plain and not any(None in row for row in rows):
+            return np.array(rows, dtype=np.float64)
+        if self.texts:
+            return np.array([self._row(row) for row in rows], dtype=np.float64)
+        x = np.empty((len(rows), len(self.names)))
+        for place, (column, table, null) in enumerate(zip(zip(*rows, strict=True), self._tables, self._nulls, strict=True)):
+            if table is not None:
+                x[:, place] = [table.get(value, null) for value in column]
+            else:
+                x[:, place] = column if None not in column else [null if value is None else value for value in column]
+        return x
 
     def _row(self, values: Sequence[Any]) -> list[float]:
         return [

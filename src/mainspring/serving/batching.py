@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 from mainspring.serving.answer import Ask
 
@@ -22,7 +22,7 @@ _SHARE = 0.1
 _EXPLORE = 16
 
 Result = Any
-Run = Callable[[Sequence[Ask]], list[Result]]
+Run = Callable[[Sequence[Ask]], Sequence[Result]]
 
 
 class CostCurve:
@@ -62,6 +62,21 @@ class CostCurve:
         return self._start + self._slope * n
 
 
+class _Group(NamedTuple):
+    """Asks of one request, all alike."""
+
+    asks: Sequence[Ask]
+    future: asyncio.Future[list[Result]]
+
+    @property
+    def explain(self) -> bool:
+        return self.asks[0].explain
+
+    @property
+    def deadline_ns(self) -> int:
+        return self.asks[0].deadline_ns
+
+
 class Batcher:
     """Gathers asks in the event loop that it is used in, and answers them with ``run``.
 
@@ -71,95 +86,99 @@ class Batcher:
 
     def __init__(self, run: Run, run_late: Run) -> None:
         self._run, self._run_late = run, run_late
-        self._waiting: deque[tuple[Ask, asyncio.Future[Result]]] = deque()
-        self._running: list[tuple[Ask, asyncio.Future[Result]]] = []
+        self._waiting: deque[_Group] = deque()
+        self._running: list[_Group] = []
         self._costs = {False: CostCurve(), True: CostCurve()}
         self._number = itertools.count()
         self._until_ns = 0
         self._planned = False
         self._thread: ThreadPoolExecutor | None = None
 
-    def expected_wait_ns(self) -> float:
-        """How long an ask that came now would wait for its turn to end."""
+    def expected_wait_ns(self, rows: int = 1, explain: bool = False) -> float:
+        """How long so many rows that came now would wait for their turn to end."""
+        waiting = {False: 0, True: 0}
+        for group in self._waiting:
+            waiting[group.explain] += len(group.asks)
+        waiting[explain] += rows
         begun = max(self._until_ns - time.perf_counter_ns(), 0) if self._running else 0
-        explained = sum(ask.explain for ask, _ in self._waiting)
-        return begun + self._costs[True].expect(explained) + self._costs[False].expect(len(self._waiting) - explained + 1)
+        return begun + sum(self._costs[kind].expect(n) for kind, n in waiting.items() if n)
 
-    def submit(self, ask: Ask) -> asyncio.Future[Result]:
-        """The answer to come, or the error that `Run` gives in its place."""
+    def submit(self, asks: Sequence[Ask]) -> asyncio.Future[list[Result]]:
+        """The answers to come to the asks of one request, all with one deadline, or the errors that stand in their places."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Result] = loop.create_future()
-        if self._running and time.perf_counter_ns() + self.expected_wait_ns() > ask.deadline_ns:
-            self._answer_late([(ask, future)])
-            return future
-        self._waiting.append((ask, future))
-        if not self._running and not self._planned:
-            self._planned = True
-            loop.call_soon(self._next)
-        return future
+        group = _Group(asks, loop.create_future())
+        if self._running and time.perf_counter_ns() + self.expected_wait_ns(len(asks), group.explain) > group.deadline_ns:
+            self._answer_late([group])
+            return group.future
+        self._waiting.append(group)
+        if not self._running:
+            self._plan(loop)
+        return group.future
 
     def close(self) -> None:
         """End the thread, when what runs in it is done."""
         if self._thread is not None:
             self._thread.shutdown()
 
+    def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._planned:
+            self._planned = True
+            loop.call_soon(self._next)
+
     def _next(self) -> None:
         self._planned = False
         self._sweep_waiting()
         if self._running or not self._waiting:
             return
-        batch = self._take()
-        cost = self._costs[batch[0][0].explain]
+        loop, batch = asyncio.get_running_loop(), self._take()
+        cost = self._costs[batch[0].explain]
         if not cost.slow:
-            self._finish(batch, *self._timed([ask for ask, _ in batch]))
+            self._finish(batch, *self._timed(batch))
             if self._waiting:
-                self._planned = True
-                asyncio.get_running_loop().call_soon(self._next)
+                self._plan(loop)
             return
-        self._running, self._until_ns = batch, time.perf_counter_ns() + int(cost.expect(len(batch)))
+        self._running, self._until_ns = batch, time.perf_counter_ns() + int(cost.expect(_rows(batch)))
         self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="batches")
-        loop = asyncio.get_running_loop()
-        task = loop.run_in_executor(self._thread, self._timed, [ask for ask, _ in batch])
+        task = loop.run_in_executor(self._thread, self._timed, batch)
         task.add_done_callback(lambda done: self._done(batch, *done.result()))
         loop.call_later(SWEEP_SECONDS, self._sweep)
 
-    def _take(self) -> list[tuple[Ask, asyncio.Future[Result]]]:
+    def _take(self) -> list[_Group]:
         """From the head of the queue, of one kind, as many as are quick, else as are worth it and can be answered by the earliest deadline.
 
         Now and then more than are worth it: whether they are is learnt from batches of all sizes.
         """
-        explain = self._waiting[0][0].explain
+        explain = self._waiting[0].explain
         cost, now = self._costs[explain], time.perf_counter_ns()
         most = cost.worth if next(self._number) % _EXPLORE else MOST
-        batch: list[tuple[Ask, asyncio.Future[Result]]] = []
-        earliest = self._waiting[0][0].deadline_ns
-        while self._waiting and len(batch) < MOST and self._waiting[0][0].explain == explain:
-            earliest = min(earliest, self._waiting[0][0].deadline_ns)
-            expected = cost.expect(len(batch) + 1)
-            enough = len(batch) >= most or now + expected > earliest if cost.slow else expected > 2 * QUICK_NS
-            if batch and enough:
+        batch: list[_Group] = []
+        rows, earliest = 0, self._waiting[0].deadline_ns
+        while self._waiting and rows < MOST and self._waiting[0].explain == explain:
+            group = self._waiting[0]
+            earliest = min(earliest, group.deadline_ns)
+            expected = cost.expect(rows + len(group.asks))
+            if batch and (rows >= most or now + expected > earliest if cost.slow else expected > 2 * QUICK_NS):
                 break
             batch.append(self._waiting.popleft())
+            rows += len(group.asks)
         return batch
 
-    def _timed(self, asks: Sequence[Ask]) -> tuple[list[Result] | Exception, int]:
+    def _timed(self, batch: Sequence[_Group]) -> tuple[Sequence[Result] | Exception, int]:
         started = time.perf_counter_ns()
         try:
-            results: list[Result] | Exception = self._run(asks)
+            results: Sequence[Result] | Exception = self._run([ask for group in batch for ask in group.asks])
         except Exception as error:
             results = error
         return results, time.perf_counter_ns() - started
 
-    def _done(self, batch: list[tuple[Ask, asyncio.Future[Result]]], results: list[Result] | Exception, ns: int) -> None:
+    def _done(self, batch: list[_Group], results: Sequence[Result] | Exception, ns: int) -> None:
         self._running = []
         self._finish(batch, results, ns)
         self._next()
 
-    def _finish(self, batch: list[tuple[Ask, asyncio.Future[Result]]], results: list[Result] | Exception, ns: int) -> None:
-        self._costs[batch[0][0].explain].learn(len(batch), ns)
-        for (_, future), result in zip(batch, [results] * len(batch) if isinstance(results, Exception) else results, strict=True):
-            if not future.done():
-                future.set_result(result)
+    def _finish(self, batch: list[_Group], results: Sequence[Result] | Exception, ns: int) -> None:
+        self._costs[batch[0].explain].learn(_rows(batch), ns)
+        _give(batch, results)
 
     def _sweep(self) -> None:
         """Answer, while a batch runs, what has passed its deadline."""
@@ -167,22 +186,34 @@ class Batcher:
             return
         self._sweep_waiting()
         now = time.perf_counter_ns()
-        self._answer_late([(ask, future) for ask, future in self._running if ask.deadline_ns < now and not future.done()])
+        self._answer_late([group for group in self._running if group.deadline_ns < now and not group.future.done()])
         asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
 
     def _sweep_waiting(self) -> None:
         now = time.perf_counter_ns()
-        late = [one for one in self._waiting if one[0].deadline_ns < now or one[1].done()]
+        late = [group for group in self._waiting if group.deadline_ns < now]
         if late:
-            self._waiting = deque([one for one in self._waiting if one not in late])
-            self._answer_late([one for one in late if not one[1].done()])
+            self._waiting = deque([group for group in self._waiting if group.deadline_ns >= now])
+            self._answer_late(late)
 
-    def _answer_late(self, late: Sequence[tuple[Ask, asyncio.Future[Result]]]) -> None:
+    def _answer_late(self, late: Sequence[_Group]) -> None:
         if not late:
             return
         try:
-            results = self._run_late([ask for ask, _ in late])
+            results: Sequence[Result] | Exception = self._run_late([ask for group in late for ask in group.asks])
         except Exception as error:
-            results = [error] * len(late)
-        for (_, future), result in zip(late, results, strict=True):
-            future.set_result(result)
+            results = error
+        _give(late, results)
+
+
+def _rows(batch: Sequence[_Group]) -> int:
+    return sum(len(group.asks) for group in batch)
+
+
+def _give(batch: Sequence[_Group], results: Sequence[Result] | Exception) -> None:
+    place = 0
+    for group in batch:
+        n = len(group.asks)
+        if not group.future.done():
+            group.future.set_result([results] * n if isinstance(results, Exception) else list(results[place : place + n]))
+        place += n

@@ -37,6 +37,7 @@ class FeatureReader:
         self._functions = system.functions
         self._aggregates = online.names
         features = [feature.name for feature in system.features]
+        self._names = features
         self._values = values_of(features)
         self._present = bytes([Status.PRESENT] * len(features))
         places = {name: place for place, name in enumerate(features)}
@@ -85,18 +86,28 @@ class FeatureReader:
         known: dict[str, Array] = {name: to_array([row[name] for row in rows], type_) for name, type_ in self._request_inputs}
         computed = apply_functions(self._functions, {**known, **{name: served.values[name] for name, _ in self._aggregate_inputs}})
         lists = {name: to_values(column) for name, column in {**served.values, **computed}.items()}
-        names = list(lists)
-        statuses = served.statuses.tolist()
-        late = (served.statuses == Status.UNAVAILABLE).any(axis=1).tolist()
-        answers: list[FeatureRow | RequestError] = []
-        for row, own, states, is_late in zip(rows, zip(*lists.values(), strict=True), statuses, late, strict=True):
-            unknown = next((view for view, place in self._required if states[place] == Status.UNKNOWN_KEY), None)
-            if unknown is not None:
-                answers.append(_unknown(unknown, row))
-                continue
-            without = self._without(states) if is_late else {}
-            values = self._values({**row, **dict(zip(names, own, strict=True)), **without})
-            answers.append(FeatureRow(values, self._statuses(values, states, without)))
+        states = np.full((len(rows), len(self._names)), Status.PRESENT, dtype=np.uint8)
+        states[:, self._read_places] = served.statuses
+        features = []
+        for place, name in enumerate(self._names):
+            column = lists[name] if name in lists else [row[name] for row in rows]
+            if place in self._own_places and None in column:
+                states[[number for number, value in enumerate(column) if value is None], place] = Status.NULL
+            features.append(column)
+        width, packed = len(self._names), states.tobytes()
+        answers: list[FeatureRow | RequestError] = [
+            FeatureRow(values, packed[begin : begin + width])
+            for values, begin in zip(zip(*features, strict=True), range(0, len(packed), width), strict=True)
+        ]
+        for number in np.flatnonzero((served.statuses == Status.UNAVAILABLE).any(axis=1)).tolist():
+            read = served.statuses[number].tolist()
+            own = {name: lists[name][number] for name in lists}
+            without = self._without(read)
+            values = self._values({**rows[number], **own, **without})
+            answers[number] = FeatureRow(values, self._statuses(values, read, without))
+        for view, place in self._required:
+            for number in np.flatnonzero(served.statuses[:, place] == Status.UNKNOWN_KEY).tolist():
+                answers[number] = _unknown(view, rows[number])
         return answers
 
     def _read_or_error(self, row: Row) -> FeatureRow | RequestError:

@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 _CALM = bytes([Status.PRESENT, Status.NULL])
 _FLAGGED = (Status.EXPIRED, Status.UNKNOWN_KEY, Status.UNAVAILABLE)
 REASONS = 3
+BY_MODEL = ("model", PREVIOUS)
 LATE = "The model would not have answered in time."
 
 
@@ -45,7 +46,7 @@ class _Given(NamedTuple):
     behind: tuple[str, float | None]
 
 
-Chain = Callable[[Deployment, str], list[tuple[str, LoadedVersion]]]
+Chain = list[tuple[str, LoadedVersion]]
 Split = Callable[[Deployment, Mapping[str, Any]], str]
 """Which version is due for a request row, ``champion`` or ``challenger``."""
 
@@ -73,17 +74,15 @@ class PredictionService:
         self._request = values_of(system.request.columns.names)
         self._event_time = system.request.event_time
         self._token = -1
-        self._deployment = registry.deployment(system.name)
+        self._deployment = Deployment()
+        self._chains: dict[str, Chain] = {}
+        self._refresh()
 
     @property
     def deployment(self) -> Deployment:
         """What the registry says is live now; read again whenever the registry has changed."""
-        token = self._registry.token()
-        if token != self._token:
-            self._deployment = self._registry.deployment(self.system.name)
-            live = (self._deployment.champion, self._deployment.previous, self._deployment.challenger)
-            self._versions.keep([version for version in live if version is not None])
-            self._token = token
+        if self._registry.token() != self._token:
+            self._refresh()
         return self._deployment
 
     def ready(self) -> str | None:
@@ -103,17 +102,26 @@ class PredictionService:
         Raises:
             StorageError: the answers cannot be logged; none of them counts.
         """
-        return self._answer(asks, self.deployment, self._chain, shadow)
+        return self._answer(asks, self.deployment, self._chains, shadow)
 
     def answer_late(self, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
         """Like `answer_many`, by the rules of the fallback chain alone: for asks that the model cannot answer by their deadline."""
-        answers = self._answer(asks, self._deployment, self._rules, shadow=False, because=LATE)
+        rules = {variant: [one for one in chain if one[0] not in BY_MODEL] for variant, chain in self._chains.items()}
+        answers = self._answer(asks, self._deployment, rules, shadow=False, because=LATE)
         for ask in asks:
             ask.claim()
         return [ServingError(f"{LATE} Ask again later, or allow more time.") if isinstance(one, ServingError) else one for one in answers]
 
+    def _refresh(self) -> None:
+        token = self._registry.token()
+        deployment = self._registry.deployment(self.system.name)
+        live = (deployment.champion, deployment.previous, deployment.challenger)
+        self._versions.keep([version for version in live if version is not None])
+        self._chains = {variant: self._chain(deployment, variant) for variant in ("champion", "challenger")}
+        self._deployment, self._token = deployment, token
+
     def _answer(
-        self, asks: Sequence[Ask], deployment: Deployment, chain: Chain, shadow: bool, because: str | None = None
+        self, asks: Sequence[Ask], deployment: Deployment, chains: Mapping[str, Chain], shadow: bool, because: str | None = None
     ) -> list[Answer | MainspringError]:
         found: list[Any] = self._read([ask.row for ask in asks])
         places = [place for place, features in enumerate(found) if isinstance(features, FeatureRow)]
@@ -123,14 +131,14 @@ class PredictionService:
             own = [place for place in places if variants[place] == variant]
             rows = [found[place] for place in own]
             shadowed = self._shadow(deployment, rows, variant) if shadow else [("", None)] * len(rows)
-            scores = self._score(chain(deployment, variant), rows, because)
+            scores = self._score(chains[variant], rows, because)
             for place, features, scored, behind in zip(own, rows, scores, shadowed, strict=True):
                 if isinstance(scored, MainspringError):
                     found[place] = scored
                 elif not asks[place].claim():
                     found[place] = ServingError("The answer came after its deadline.")
                 else:
-                    explained = asks[place].explain and scored.answered_by in ("model", PREVIOUS)
+                    explained = asks[place].explain and scored.answered_by in BY_MODEL
                     reasons = self._reasons(scored, features) if explained else []
                     given.append((place, _Given(asks[place], variant, features, scored, reasons, behind)))
         self._log([one for _, one in given])
@@ -191,9 +199,7 @@ class PredictionService:
             "challenger_share": deployment.share,
         }
 
-    def _score(
-        self, chain: Sequence[tuple[str, LoadedVersion]], rows: Sequence[FeatureRow], why: str | None
-    ) -> list[_Scored | ServingError]:
+    def _score(self, chain: Chain, rows: Sequence[FeatureRow], why: str | None) -> list[_Scored | ServingError]:
         because: dict[int, str] = {}
         done: dict[int, _Scored] = {}
         for answered_by, version in chain:
@@ -201,7 +207,7 @@ class PredictionService:
             if not waiting:
                 break
             asked = rows if len(waiting) == len(rows) else [rows[number] for number in waiting]
-            results = version.predict(asked) if answered_by in ("model", PREVIOUS) else version.rule(answered_by, asked)
+            results = version.predict(asked) if answered_by in BY_MODEL else version.rule(answered_by, asked)
             for number, result in zip(waiting, results, strict=True):
                 if isinstance(result, ServingError):
                     because.setdefault(number, f"{version.id} could not answer: {result}")
@@ -212,22 +218,14 @@ class PredictionService:
     def _nothing(self) -> ServingError:
         return ServingError(f"System '{self.system.name}': no model and no rule could answer. Train and promote a version.")
 
-    def _chain(self, deployment: Deployment, variant: str) -> list[tuple[str, LoadedVersion]]:
+    def _chain(self, deployment: Deployment, variant: str) -> Chain:
         """Who may answer, in order."""
-        live = self._live(deployment, variant)
+        due = deployment.challenger if variant == "challenger" else deployment.champion
+        live = [version for version in dict.fromkeys((due, deployment.champion, deployment.previous)) if version is not None]
         chain = [("model", self._versions.get(live[0]))] if live else []
         for name in self.system.policy.fallback:
             chain += [(name, self._versions.get(version)) for version in (live[1:] if name == PREVIOUS else live)]
         return chain
-
-    def _rules(self, deployment: Deployment, variant: str) -> list[tuple[str, LoadedVersion]]:
-        """Who may answer at once."""
-        rules = [name for name in self.system.policy.fallback if name != PREVIOUS]
-        return [(name, self._versions.get(version)) for name in rules for version in self._live(deployment, variant)]
-
-    def _live(self, deployment: Deployment, variant: str) -> list[str]:
-        due = deployment.challenger if variant == "challenger" else deployment.champion
-        return [version for version in dict.fromkeys((due, deployment.champion, deployment.previous)) if version is not None]
 
     def _shadow(self, deployment: Deployment, rows: Sequence[FeatureRow], variant: str) -> list[tuple[str, float | None]]:
         other = deployment.champion if variant == "challenger" else deployment.challenger

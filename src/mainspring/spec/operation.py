@@ -17,8 +17,9 @@ class Policy:
     """What happens between the model and the answer.
 
     ``fallback`` is the chain after the current model: ``'previous'`` for the version before it, or the name of a declared
-    `LinearRule`. ``feature_deadline`` bounds the feature read; what is late takes its declared default. ``deadline`` bounds the whole
-    answer: a model that is not expected to answer by then, or does not, gives way to the rules of the chain. ``floor`` and ``ceiling`` clip it.
+    `LinearRule`. ``feature_deadline`` bounds the feature read; what is late takes its declared default. ``deadline`` bounds
+    the whole answer: a model that is not expected to answer by then, or does not, gives way to the rules of the chain.
+    ``floor`` and ``ceiling`` clip the answer.
     """
 
     fallback: Sequence[str] = ()

@@ -213,22 +213,9 @@ class _Direct:
         if rows.ndim != 2 or rows.shape[1] != self._width:
             raise ValueError(f"the model reads {self._width} columns, not an array of shape {x.shape}")
         result = np.empty((len(rows), self._outputs))
-        self._check(
-            self._rows(
-                self._handle,
-                _pointer(rows),
-                _FLOAT64,
-                ctypes.c_int32(len(rows)),
-                ctypes.c_int32(self._width),
-                1,
-                _NORMAL,
-                0,
-                -1,
-                _ONE_THREAD,
-                ctypes.byref(self._length),
-                _pointer(result),
-            )  # fmt: skip
-        )
+        shape = ctypes.c_int32(len(rows)), ctypes.c_int32(self._width)
+        what = _NORMAL, 0, -1, _ONE_THREAD
+        self._check(self._rows(self._handle, _pointer(rows), _FLOAT64, *shape, 1, *what, ctypes.byref(self._length), _pointer(result)))
         return result[:, 0] if self._outputs == 1 else result
 
     def close(self) -> None:

@@ -1,0 +1,145 @@
+"""The face of one system: what its endpoints do with a request that came whole."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from mainspring.errors import MainspringError, RequestError
+from mainspring.gateway import describe
+from mainspring.gateway.http import Reply, check_json_type, decode_json, flag, json_reply
+from mainspring.gateway.service import Service
+from mainspring.ingestion import Contract
+from mainspring.serving.answer import Ask
+from mainspring.serving.batching import Batcher
+from mainspring.spec.aggregate import Value
+
+MOST_ROWS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request: its id, headers with lower-case names, query, body, and ``time.perf_counter_ns`` when its head was there."""
+
+    id: str
+    headers: Mapping[bytes, bytes]
+    query: bytes
+    body: bytes
+    arrived_ns: int
+
+
+Handler = Callable[[Request], Reply | Awaitable[Reply]]
+
+
+class Front:
+    """Checks requests against the contract of ``system.request``, gathers them, and says what was answered."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.system = service.system
+        self.home = f"/v1/{self.system.name}"
+        self.contract = Contract(self.system.request)
+        self._decoder = msgspec.json.Decoder()
+        self._encode = msgspec.json.Encoder().encode
+        self._batcher = Batcher(service.answer_many, service.answer_late)
+        self._deadline_ns = self.system.policy.deadline_us * 1_000
+
+    def routes(self) -> dict[str, dict[str, Handler]]:
+        """Handlers by path and method."""
+        paths: dict[str, dict[str, Handler]] = {
+            self.home: {"GET": self._metadata, "POST": self._answer},
+            f"{self.home}/rows": {"POST": self._rows},
+        }
+        for source in {source.name: source for source in (self.system.request, *self.system.sources)}:
+            paths[f"{self.home}/events/{source}"] = {"POST": self._events(source)}
+        return paths
+
+    async def ask(self, request: Request, rows: Sequence[Mapping[str, Value]], *, explain: bool) -> list[msgspec.Struct | Exception]:
+        """Answers to valid rows, or the errors that stand in their places; a row of several has the request's id and its number."""
+        deadline_ns = request.arrived_ns + self._deadline_ns
+        ids = [request.id] if len(rows) == 1 else [f"{request.id}:{number}" for number in range(len(rows))]
+        asks = [Ask(id_, row, explain, request.arrived_ns, deadline_ns) for id_, row in zip(ids, rows, strict=True)]
+        return await self._batcher.submit(asks)
+
+    async def _answer(self, request: Request) -> Reply:
+        check_json_type(request.headers)
+        explain = flag(request.query, "explain", True)
+        row = self.contract.decode(request.body)
+        if row is None:
+            body = decode_json(request.body, self._decoder)
+            if not isinstance(body, dict):
+                raise RequestError("", "The body must be one JSON object with the request's columns.", 400)
+            row = self.contract.check(body)
+        (answer,) = await self.ask(request, [row], explain=explain)
+        if isinstance(answer, Exception):
+            raise answer
+        return Reply(200, self._encode(answer), **counted(answer))
+
+    async def _rows(self, request: Request) -> Reply:
+        """Answers to many rows, each an answer or an error of its own; what all rows share is given once."""
+        check_json_type(request.headers)
+        explain = flag(request.query, "explain", False)
+        body = decode_json(request.body, self._decoder)
+        rows = _merged(body)
+        checked: list[Mapping[str, Value] | Exception] = [self._checked(row) for row in rows]
+        answers = iter(await self.ask(request, [row for row in checked if not isinstance(row, Exception)], explain=explain))
+        done = [one if isinstance(one, Exception) else next(answers) for one in checked]
+        first = next((one for one in done if not isinstance(one, Exception)), None)
+        told = [_told(one) if isinstance(one, Exception) else one for one in done]
+        return Reply(200, self._encode({"request_id": request.id, "answers": told}), **counted(first))
+
+    def _checked(self, row: Mapping[str, Any]) -> Mapping[str, Value] | Exception:
+        try:
+            return self.contract.check(row)
+        except RequestError as error:
+            return error
+
+    def _events(self, source: str) -> Handler:
+        def handle(request: Request) -> Reply:
+            check_json_type(request.headers)
+            body = decode_json(request.body, self._decoder)
+            rows = body if isinstance(body, list) else [body]
+            for number, row in enumerate(rows):
+                if not isinstance(row, dict):
+                    where = f"[{number}]" if isinstance(body, list) else ""
+                    raise RequestError(where, "The body must be a JSON object or an array of objects.", 400)
+            return json_reply(self.service.ingest(source, rows))
+
+        return handle
+
+    def _metadata(self, _: Request) -> Reply:
+        return json_reply({**describe.metadata(self.system), **self.service.metadata()})
+
+
+def counted(answer: Any) -> dict[str, Any]:
+    """What the metrics are told of an answer."""
+    return {"answered_by": getattr(answer, "answered_by", None) or "", "version": getattr(answer, "version", None) or ""}
+
+
+def _merged(body: Any) -> list[dict[str, Any]]:
+    """The rows of ``{"shared": {...}, "rows": [{...}, ...]}``, each with what is shared."""
+    if not isinstance(body, dict) or not body.keys() <= {"shared", "rows"} or not isinstance(body.get("rows"), list):
+        raise RequestError(
+            "rows", 'The body must be {"rows": [{...}, ...], "shared": {...}}, with the columns that all rows share once.', 400
+        )
+    rows, shared = body["rows"], body.get("shared", {})
+    if not isinstance(shared, dict):
+        raise RequestError("shared", "must be an object of columns", 400)
+    if not 1 <= len(rows) <= MOST_ROWS:
+        raise RequestError("rows", f"must be 1 to {MOST_ROWS} rows; these are {len(rows)}", 422)
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise RequestError(f"rows[{number}]", "must be an object of columns", 400)
+    return [{**shared, **row} for row in rows]
+
+
+def _told(error: Exception) -> dict[str, Any]:
+    """An error in the place of an answer."""
+    if isinstance(error, RequestError):
+        return {"error": {"field": error.field or None, "message": error.reason}}
+    if isinstance(error, MainspringError):
+        return {"error": {"field": None, "message": str(error)}}
+    raise error
