@@ -66,3 +66,9 @@ def test_what_cannot_be_measured_is_said(arguments, wrong):
     code, out = ask(*arguments)
     assert code == 2
     assert wrong in out
+
+
+def test_made_requests_that_a_system_would_refuse_are_not_sent(url):
+    code, out = ask("eta", "--url", url, *SHORT)
+    assert code == 3
+    assert "Send answered ones with --requests log" in out

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mainspring.clock import SECOND, SystemClock, parse_duration
+from mainspring.errors import DataError
 
 if TYPE_CHECKING:
     from mainspring.cli.progress import Bars
@@ -77,8 +78,8 @@ def bench(
 
     \b
     Example:
-      mainspring bench eta --rate 200 --page bench.html
-      mainspring bench eta --find-max --p99 20ms
+      mainspring bench eta --requests log --rate 200 --page bench.html
+      mainspring bench eta --requests log --find-max --p99 20ms
       mainspring bench --url http://127.0.0.1:8000/v1/eta --requests bodies.jsonl --closed
     """
     from mainspring.cli.progress import Bars
@@ -163,7 +164,14 @@ def _bodies(
     if system is not None:
         from mainspring.cli.systems import find_system
 
-        source = find_system(system).system.request
+        declared = find_system(system).system
+        source = declared.request
+        required = sorted({aggregate.view.name for aggregate in declared.aggregates if aggregate.view.required})
+        if body is None and requests is None and required:
+            raise DataError(
+                f"System '{system}': made requests have unknown keys, which its views {', '.join(required)} refuse. "
+                "Send answered ones with --requests log, or a file of real ones."
+            )
     if body is not None:
         return [body.encode()], source
     if requests is not None and requests != "log":
