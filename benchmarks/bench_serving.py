@@ -1,125 +1,123 @@
-"""The request path over HTTP: an answer of the flights' system, against a bare application on the same server and client."""
+"""One model behind HTTP: the whole product path beside a bare application and beside other servers, each on one core.
+
+All get the same bodies, 30 named columns with an id and an instant; ours also validates, routes, counts and logs each prediction.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import socket
-import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
-from harness import QUICK, bar, interleaved, write
+from harness import QUICK, Bar, bar, peer, write
+from processes import CLIENT_CORE, Served, free_port, on_core, served
+from serving_model import SYSTEM, fitted, requests, save
+from single_row import single_row_bars
 
-from mainspring.cli.progress import Bars
-from mainspring.clock import DAY, parse_duration
-from mainspring.loop.client import Answered, Client
-from mainspring.loop.replay import request_bodies
-from mainspring.loop.run import Run
-from mainspring.loop.server_process import ServerProcess
-from mainspring.storage.workspace import Workspace
-from mainspring.systems.eta import flights, system
+from mainspring.loop.connection import post
+from mainspring.loop.load.drive import Settings, Target, drive_closed
+from mainspring.models.protocol import Floats
 
-ROUNDS, REQUESTS = (3, 400) if QUICK else (9, 2_000)
+ROUNDS, SECONDS, WARM_UP = (3, 1.0, 0.3) if QUICK else (9, 2.0, 0.5)
+CONNECTIONS = (1, 16, 64)
+CHECKED = 200
+HERE = Path(__file__).parent
+FLOOR, OURS, FASTAPI = "bare", "mainspring", "FastAPI"
+
+
+@dataclass
+class Measured:
+    """Of one server and number of connections, a value a round."""
+
+    rate: list[float] = field(default_factory=list)
+    p50: list[float] = field(default_factory=list)
+    p99: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
 
 
 def main() -> int:
-    """Seven weeks of flights as history, one day replayed; then the next days' departures are asked for."""
-    with tempfile.TemporaryDirectory() as folder:
-        bodies = _prepare(Workspace(Path(folder)))
-        with ServerProcess(Path(folder)) as server, _bare() as bare:
-            quiet, explained = f"/v1/{system.name}?explain=false", f"/v1/{system.name}"
-            _check(server.port, quiet, bodies)
-            latency = interleaved(
-                ROUNDS,
-                {
-                    "bare": lambda: _median(_ask(bare, "/", bodies, 1)),
-                    "answer": lambda: _median(_ask(server.port, quiet, bodies, 1)),
-                    "explained": lambda: _median(_ask(server.port, explained, bodies, 1)),
-                },
-            )
-            loaded: dict[str, list[Answered]] = {"bare": [], "answer": []}
+    booster = fitted()
+    x, bodies = requests(2_000)
+    expected = booster._model.predict(x[:CHECKED], num_threads=1)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
+        text = save(booster, Path(folder) / "workspace")
+        servers = {
+            name: running.enter_context(_start(name, text, Path(folder) / "workspace", bodies[0])) for name in (FLOOR, OURS, FASTAPI)
+        }
+        for name, server in servers.items():
+            _check(name, server, bodies[:CHECKED], expected)
+        measured = {(name, count): Measured() for name in servers for count in CONNECTIONS}
+        with on_core(CLIENT_CORE):
             for _ in range(ROUNDS):
-                loaded["bare"].append(_ask(bare, "/", bodies, 4))
-                loaded["answer"].append(_ask(server.port, quiet, bodies, 4))
-    rates = {name: [len(one.latencies_us) / one.seconds for one in rounds] for name, rounds in loaded.items()}
-    tails = [float(np.percentile(one.latencies(), 99)) / 1e3 for one in loaded["answer"]]
-    floor, floor_rate = float(np.median(latency["bare"])), float(np.median(rates["bare"]))
-    ratios = [mine / theirs for mine, theirs in zip(latency["answer"], latency["bare"], strict=True)]
-    promised = system.requirements
-    return write(
-        "serving",
-        [
-            bar("answer, one at a time, p50", "ms", latency["answer"], floor=floor),
-            bar("answer over bare application", "x", ratios, bar=12.0),
-            bar("answer with reasons, p50", "ms", latency["explained"], floor=floor),
-            bar("answers, 4 connections", "1/s", rates["answer"], floor=floor_rate, bar=promised.peak_rps, above=True),
-            bar("answer, 4 connections, p99", "ms", tails, bar=parse_duration(promised.latency_p99 or "50ms") / 1e3),
-        ],
-    )
+                for (name, count), found in measured.items():
+                    _measure(servers[name], bodies, count, found)
+        bars = _bars(measured, servers)
+    return write("serving", [*bars, *single_row_bars()])
 
 
-def _prepare(workspace: Workspace) -> list[bytes]:
-    full = flights.load()
-    start = full.history_until
-    small = full.within([system.request, *system.sources], start - 49 * DAY, start + DAY)
-    with Bars() as bars:
-        run = Run(system, small, workspace, bars, drill=False)
-        run.execute()
-        run.close()
-    trips = full.tables[system.request.name]
-    later = trips.filter(pc.greater_equal(trips.column(system.request.event_time), small.end)).slice(0, REQUESTS)
-    return list(request_bodies(system.request, later))
+def _start(name: str, model: Path, workspace: Path, body: bytes) -> AbstractContextManager[Served]:
+    port = free_port()
+    if name == OURS:
+        command = [sys.executable, "-m", "mainspring.gateway", "--workspace", str(workspace), "--port", str(port), "--no-stream"]
+        return served(command, port, f"/v1/{SYSTEM.name}?explain=false", "/readyz", None)
+    if name == FLOOR:
+        return served([sys.executable, str(HERE / "bare_model.py"), str(model), str(port)], port, "/", "/", body)
+    return served([str(peer("fastapi")), str(HERE / "peers" / "fastapi_serving.py"), str(model), str(port)], port, "/", "/", body)
 
 
-def _check(port: int, path: str, bodies: Sequence[bytes]) -> None:
-    answered = _ask(port, path, bodies, 4)
-    if answered.statuses != {200: len(bodies)}:
-        raise SystemExit(f"Not all answers were 200: {answered.statuses}, {answered.failures[:1]}")
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", bodies[0], {"content-type": "application/json"})
-    with urllib.request.urlopen(request) as response:
-        answer = json.load(response)
-    if answer["answered_by"] != "model":
-        raise SystemExit(f"Not the model answered: {answer}")
+def _check(name: str, server: Served, bodies: Sequence[bytes], expected: Floats) -> None:
+    """The server's answers are the booster's to 1e-12."""
+    answers = []
+    for body in bodies:
+        request = urllib.request.Request(server.url, body, {"content-type": "application/json"})
+        with urllib.request.urlopen(request) as response:
+            answers.append(json.load(response)["score"])
+    if not np.allclose(answers, expected, rtol=0, atol=1e-12):
+        raise SystemExit(f"{name} answers otherwise than the model, by up to {np.abs(np.array(answers) - expected).max()}.")
 
 
-def _ask(port: int, path: str, bodies: Sequence[bytes], connections: int) -> Answered:
-    async def ask() -> Answered:
-        async with Client(port, connections) as client:
-            return await client.ask_all([client.request(path, body) for body in bodies])
+def _measure(server: Served, bodies: Sequence[bytes], connections: int, found: Measured) -> None:
+    target = Target.of(server.url)
+    wire = [post(f"{target.host}:{target.port}", target.path, body) for body in bodies]
+    drive_closed(target, wire, WARM_UP, Settings(0, connections))
+    before = server.cpu_seconds()
+    load = drive_closed(target, wire, SECONDS, Settings(0, connections))
+    used = server.cpu_seconds() - before
+    if load.failures:
+        raise SystemExit(f"{server.url}: {load.failures}")
+    found.rate.append(load.rate)
+    found.p50.append(load.percentile(0.5) * 1e3)
+    found.p99.append(load.percentile(0.99) * 1e3)
+    found.cpu.append(used / load.answered * 1e6)
 
-    return asyncio.run(ask())
+
+def _bars(measured: dict[tuple[str, int], Measured], servers: dict[str, Served]) -> list[Bar]:
+    bars = []
+    for (name, count), one in measured.items():
+        at = f"{name}, {count} connection{'s' if count > 1 else ''}"
+        bars += [bar(f"{at}", "1/s", one.rate), bar(f"{at}, p50", "ms", one.p50), bar(f"{at}, p99", "ms", one.p99)]
+        bars.append(bar(f"{at}, processor", "us", one.cpu))
+    ours, floor, fastapi = (measured[name, 64] for name in (OURS, FLOOR, FASTAPI))
+    boot, memory = servers[OURS].boot, servers[OURS].memory_mib()
+    return [
+        *bars,
+        bar("processor a request over bare, 64 connections", "x", _ratios(ours.cpu, floor.cpu), bar=2.0),
+        bar("requests/s over FastAPI, 64 connections", "x", _ratios(ours.rate, fastapi.rate), bar=2.4, above=True),
+        bar("p50 over bare, 1 connection", "x", _ratios(measured[OURS, 1].p50, measured[FLOOR, 1].p50), bar=2.0),
+        bar("from start to ready", "s", [boot], floor=servers[FLOOR].boot, peer=servers[FASTAPI].boot, bar=2.0),
+        bar("memory after load", "MiB", [memory], floor=servers[FLOOR].memory_mib(), peer=servers[FASTAPI].memory_mib()),
+        bar("memory over bare", "x", [memory / servers[FLOOR].memory_mib()], bar=1.3),
+    ]
 
 
-def _median(answered: Answered) -> float:
-    return float(np.median(answered.latencies())) / 1e3
-
-
-@contextmanager
-def _bare() -> Iterator[int]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    command = [sys.executable, "-m", "uvicorn", "bare_asgi:app", "--port", str(port), "--log-level", "warning", "--no-access-log"]
-    process = subprocess.Popen(command, cwd=Path(__file__).parent)
-    try:
-        for _ in range(100):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(10)
+def _ratios(ours: Sequence[float], other: Sequence[float]) -> list[float]:
+    return [mine / theirs for mine, theirs in zip(ours, other, strict=True)]
 
 
 if __name__ == "__main__":

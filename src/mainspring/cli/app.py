@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from mainspring import __version__
+from mainspring.cli.benching import bench
 from mainspring.cli.compressing import compress
 from mainspring.cli.evaluating import evaluate
 from mainspring.cli.explaining import counterfactual, explain
@@ -165,6 +166,9 @@ def serve(system: str, workspace: Path | None, port: int, no_stream: bool) -> No
     from mainspring.cli.systems import newest_workspace
 
     serve_workspace(workspace or newest_workspace(system), port, stream=not no_stream)
+
+
+main.add_command(bench)
 
 
 @main.command()

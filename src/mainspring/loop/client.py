@@ -1,4 +1,4 @@
-"""An HTTP client for replays: keep-alive connections, one request in flight on each, latencies measured."""
+"""An HTTP client for replays: keep-alive connections, all requests as fast as they answer, latencies measured."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 
-import httptools
 import numpy as np
 import numpy.typing as npt
+
+from mainspring.loop.connection import Connection, post
 
 
 @dataclass(slots=True)
@@ -40,58 +41,21 @@ class Answered:
         return np.array(self.latencies_us, dtype=np.float32)
 
 
-class _Connection(asyncio.Protocol):
-    def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
-        self._waiting: asyncio.Future[tuple[int, bytes]] | None = None
-        self._begin()
-
-    def _begin(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
-        self._body: list[bytes] = []
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._parser.feed_data(data)
-
-    def on_body(self, body: bytes) -> None:
-        self._body.append(body)
-
-    def on_message_complete(self) -> None:
-        status, body = self._parser.get_status_code(), b"".join(self._body)
-        self._begin()
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result((status, body))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_exception(exc or ConnectionError("the server closed the connection"))
-
-    async def ask(self, request: bytes) -> tuple[int, bytes]:
-        self._waiting = asyncio.get_running_loop().create_future()
-        assert self._transport is not None
-        self._transport.write(request)
-        return await self._waiting
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-
 class Client:
     """A fixed number of connections to one server on this machine; an async context manager."""
 
     def __init__(self, port: int, connections: int = 4) -> None:
         self._port = port
         self._count = connections
-        self._connections: list[_Connection] = []
+        self._connections: list[Connection] = []
+        self._waiting: dict[Connection, asyncio.Future[tuple[int, bytes]]] = {}
 
     async def __aenter__(self) -> Client:
         loop = asyncio.get_running_loop()
-        pairs = [await loop.create_connection(_Connection, "127.0.0.1", self._port) for _ in range(self._count)]
+        pairs = [
+            await loop.create_connection(lambda: Connection(self._answered, self._lost), "127.0.0.1", self._port)
+            for _ in range(self._count)
+        ]
         self._connections = [protocol for _, protocol in pairs]
         return self
 
@@ -101,24 +65,35 @@ class Client:
 
     def request(self, path: str, body: bytes) -> bytes:
         """A POST of JSON as bytes on the wire."""
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        return head.encode() + body
+        return post(f"127.0.0.1:{self._port}", path, body)
 
     async def ask_all(self, requests: Iterable[bytes]) -> Answered:
-        """Send every request, as fast as the connections allow, and wait for all answers."""
+        """Send every request, as fast as the connections allow, and wait for all answers.
+
+        Raises:
+            ConnectionError: the server closed a connection with a request in flight.
+        """
         answered = Answered()
         queue, started = iter(requests), time.perf_counter()
         await asyncio.gather(*(self._drain(connection, queue, answered) for connection in self._connections))
         answered.seconds = time.perf_counter() - started
         return answered
 
-    async def _drain(self, connection: _Connection, queue: Iterator[bytes], answered: Answered) -> None:
+    async def _drain(self, connection: Connection, queue: Iterator[bytes], answered: Answered) -> None:
         for request in queue:
             started = time.perf_counter_ns()
-            status, body = await connection.ask(request)
+            self._waiting[connection] = asyncio.get_running_loop().create_future()
+            connection.send(request)
+            status, body = await self._waiting[connection]
             answered.latencies_us.append((time.perf_counter_ns() - started) / 1_000)
             answered.statuses[status] = answered.statuses.get(status, 0) + 1
             if status != 200:
                 answered.failures.append((status, body))
+
+    def _answered(self, connection: Connection, status: int, body: bytes) -> None:
+        self._waiting.pop(connection).set_result((status, body))
+
+    def _lost(self, connection: Connection) -> None:
+        waiting = self._waiting.pop(connection, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(ConnectionError("the server closed the connection"))

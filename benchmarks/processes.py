@@ -1,0 +1,110 @@
+"""Servers as processes on a core of their own, with what they cost read from /proc."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+START_SECONDS = 60
+_CORES = sorted(os.sched_getaffinity(0))
+CLIENT_CORE, SERVER_CORE = _CORES[0], _CORES[-1]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running server: where it answers, its first process, seconds from its start to its first answer."""
+
+    url: str
+    pid: int
+    boot: float
+
+    def cpu_seconds(self) -> float:
+        """Processor time of it and all its descendants so far."""
+        return sum(_times(pid) for pid in self.tree()) / os.sysconf("SC_CLK_TCK")
+
+    def memory_mib(self) -> float:
+        """Proportional set size of them: what is shared counts once."""
+        return sum(_pss(pid) for pid in self.tree()) / 1024
+
+    def tree(self) -> list[int]:
+        parents = {int(path.name): _parent(int(path.name)) for path in Path("/proc").iterdir() if path.name.isdigit()}
+        found = [self.pid]
+        for pid in found:
+            found += [child for child, parent in parents.items() if parent == pid]
+        return found
+
+
+@contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """This process, and what it starts, on one core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def served(command: Sequence[str], port: int, path: str, ready: str, body: bytes | None) -> Iterator[Served]:
+    """A server on the servers' core from a command, once ``ready`` answers 200 (to ``body``, or to GET)."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    started = time.perf_counter()
+    with on_core(SERVER_CORE):
+        process = subprocess.Popen(list(command), env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    try:
+        while not _answers(f"http://127.0.0.1:{port}{ready}", body):
+            if process.poll() is not None or time.perf_counter() - started > START_SECONDS:
+                raise SystemExit(f"{' '.join(command)} did not start.")
+            time.sleep(0.01)
+        yield Served(f"http://127.0.0.1:{port}{path}", process.pid, time.perf_counter() - started)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def _answers(url: str, body: bytes | None) -> bool:
+    request = urllib.request.Request(url, body, {"content-type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=5):
+            return True
+    except (urllib.error.HTTPError, OSError):
+        return False
+
+
+def _fields(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return []
+
+
+def _parent(pid: int) -> int:
+    fields = _fields(pid)
+    return int(fields[1]) if fields else 0
+
+
+def _times(pid: int) -> int:
+    fields = _fields(pid)
+    return int(fields[11]) + int(fields[12]) if fields else 0
+
+
+def _pss(pid: int) -> int:
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")), 0)

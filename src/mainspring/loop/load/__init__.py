@@ -1,0 +1,1 @@
+"""Load on a running service: requests at their scheduled instants, and what they came to."""
