@@ -103,8 +103,8 @@ class OnlineStore:
         read = self._read([keys for keys, _, _ in asked], deadline_us)
         if read is None:
             defaults = [value for online in self._views for value, _ in online.unavailable]
-            columns = [to_array([value] * n, type_) for value, type_ in zip(defaults, self._types, strict=True)]
-            return self._served(columns, np.full((n, len(columns)), Status.UNAVAILABLE, dtype=np.uint8))
+            unread = [to_array([value] * n, type_) for value, type_ in zip(defaults, self._types, strict=True)]
+            return self._served(unread, np.full((n, len(unread)), Status.UNAVAILABLE, dtype=np.uint8))
         columns: list[Array] = []
         statuses = [np.empty((n, 0), np.uint8)]
         for online, (keys, own_instants, place), rows in zip(self._views, asked, read, strict=True):
