@@ -56,16 +56,20 @@ class App:
 
     ``GET`` of /v1/<system>, /healthz, /readyz, /metrics, /openapi.json and /docs describes it. Requests are checked against
     the contract of ``system.request`` before the service sees them. ``new_id`` makes the ids of requests that bring none.
+    Once ``draining`` is set it is not ready any more, and answers all the same.
     """
 
-    def __init__(self, service: Service, *, new_id: Callable[[], str] = lambda: secrets.token_hex(16)) -> None:
+    def __init__(
+        self, service: Service, *, new_id: Callable[[], str] = lambda: secrets.token_hex(16), metrics: Metrics | None = None
+    ) -> None:
         self._service = service
         self._new_id = new_id
-        self._metrics = Metrics()
+        self._metrics = metrics or Metrics()
         self._contract = Contract(service.system.request)
         self._decoder = msgspec.json.Decoder()
         self._fields = frozenset(service.system.request.schema.names)
         self._routes = self._table()
+        self.draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -159,7 +163,7 @@ class App:
         return json_reply({**describe.metadata(self._service.system), **self._service.metadata()})
 
     def _ready(self, request: Request) -> Reply:
-        reason = self._service.ready()
+        reason = "This process is about to end. Ask another." if self.draining else self._service.ready()
         if reason is None:
             return json_reply({"status": "ready"})
         return error_reply(503, reason, request.id, headers={"retry-after": _RETRY_SECONDS})
