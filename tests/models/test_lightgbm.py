@@ -44,7 +44,7 @@ def test_a_single_row_is_bit_identical_on_every_kind_of_row(booster: Booster) ->
     x[:1_000, 3] = 99.0
     x[1_000] = np.nan
     x[1_001] = np.inf
-    splits = [one for tree in booster._model.dump_model()["tree_info"] for one in _thresholds(tree["tree_structure"])]
+    splits = [one for tree in booster.ensemble.dump()["tree_info"] for one in _thresholds(tree["tree_structure"])]
     on = x[rng_rows(len(splits))].copy()
     for row, (column, value) in zip(on, splits, strict=True):
         row[column] = value

@@ -59,7 +59,7 @@ class DrainingServer(uvicorn.Server):
 
     def _protocol(self) -> asyncio.Protocol:
         make = self.config.http_protocol_class
-        protocol: asyncio.Protocol = make(  # type: ignore[call-arg, operator, assignment]
+        protocol: asyncio.Protocol = make(  # type: ignore[call-arg]
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
         return protocol

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mainspring.errors import MissingExtraError, RegistryError, TrainingError
+from mainspring.models.adapters.lightgbm_library import Ensemble, check, library
 from mainspring.models.protocol import Floats, Rows, Watch
 from mainspring.models.pruning import Progress, Prune
 
@@ -89,14 +89,11 @@ class LightGBMLearner:
         if held_out is not None and watch is not None:
             watched["feval"] = _watching(watch)
         try:
-            model = lightgbm.train(
-                parameters, data, num_boost_round=self.trees, init_model=None if start is None else start._model, **watched
-            )
+            first = None if start is None else lightgbm.Booster(model_str=start.ensemble.text)
+            model = lightgbm.train(parameters, data, num_boost_round=self.trees, init_model=first, **watched)
         except lightgbm.basic.LightGBMError as error:
             raise TrainingError(f"LightGBM({self.objective}): {error}. Check the label and the settings.") from error
-        if "callbacks" in watched:
-            model = lightgbm.Booster(model_str=model.model_to_string(num_iteration=model.best_iteration))
-        return Booster(model, names)
+        return Booster(Ensemble(model.model_to_string(num_iteration=model.best_iteration if "callbacks" in watched else -1)), names)
 
     def load(self, artifacts: Mapping[str, bytes], names: Sequence[str]) -> Booster:
         """The trees in ``model.txt``.
@@ -109,14 +106,14 @@ class LightGBMLearner:
         if not text.startswith("tree\n") or "end of trees" not in text:
             raise RegistryError("Model text: this is not a whole LightGBM model. Register the version again from its training run.")
         try:
-            model = _lightgbm().Booster(model_str=text)
-        except Exception as error:
+            ensemble = Ensemble(text)
+        except RegistryError as error:
             raise RegistryError(f"Model text: LightGBM cannot read it ({error}). Register the version again.") from error
-        if model.num_feature() != len(names):
+        if ensemble.features != len(names):
             raise RegistryError(
-                f"Model text: it has {model.num_feature()} features, {len(names)} are declared. It belongs to another system."
+                f"Model text: it has {ensemble.features} features, {len(names)} are declared. It belongs to another system."
             )
-        return Booster(model, names)
+        return Booster(ensemble, names)
 
 
 class Booster:
@@ -127,11 +124,11 @@ class Booster:
     One `Booster` must not be used by several threads at once.
     """
 
-    def __init__(self, model: Any, names: Sequence[str]) -> None:
-        self._model = model
+    def __init__(self, ensemble: Ensemble, names: Sequence[str]) -> None:
+        self.ensemble = ensemble
         self.names = tuple(names)
-        self.outputs = int(model.num_model_per_iteration())
-        self._fast: _SingleRow | None = _SingleRow(model, len(self.names), self.outputs)
+        self.outputs = ensemble.outputs
+        self._fast: _SingleRow | None = _SingleRow(ensemble)
         if not _agrees(self):
             self._fast.close()
             self._fast = None
@@ -143,12 +140,12 @@ class Booster:
 
     def predict(self, x: Floats) -> Floats:
         """Values, probabilities or scores of shape ``(n,)``, or ``(n, outputs)`` of several classes, for ``x`` of shape ``(n, d)``."""
-        return np.asarray(self._model.predict(x, num_threads=1 if len(x) < 1_000 else 2), dtype=np.float64)
+        return self.ensemble.predict(x, threads=1 if len(x) < 1_000 else 2)
 
     def predict_row(self, x: Floats) -> Floats:
         """What `predict` gives for one row of shape ``(d,)``, float64 and contiguous: shape ``(outputs,)``."""
         if self._fast is None:
-            return np.atleast_1d(self._model.predict(x[None, :], num_threads=1)[0]).astype(np.float64)
+            return np.atleast_1d(self.ensemble.predict(x[None, :], threads=1)[0])
         return self._fast.predict(x)
 
     def contributions(self, x: Floats) -> Floats:
@@ -157,16 +154,16 @@ class Booster:
         The last column is the expected score, the sum of a row its score. Source: Lundberg et al., "Consistent individualized
         feature attribution for tree ensembles", 2018.
         """
-        values = np.asarray(self._model.predict(x, pred_contrib=True, num_threads=1), dtype=np.float64)
+        values = self.ensemble.predict(x, threads=1, contributions=True)
         return values if self.outputs == 1 else values.reshape(len(x), self.outputs, -1)
 
     def importance(self) -> dict[str, float]:
         """Total gain per feature."""
-        return dict(zip(self.names, self._model.feature_importance("gain").tolist(), strict=True))
+        return dict(zip(self.names, self.ensemble.gains(), strict=True))
 
     def to_artifacts(self) -> dict[str, bytes]:
         """The trees as LightGBM's model text."""
-        return {MODEL: str(self._model.model_to_string()).encode()}
+        return {MODEL: self.ensemble.text.encode()}
 
 
 def pruned_trees(
@@ -174,30 +171,29 @@ def pruned_trees(
     *, seed: int, threads: int, progress: Progress,  # noqa: ARG001
 ) -> tuple[Booster, dict[str, Any]]:  # fmt: skip
     """The first trees, without the last ``step.share`` of them; see `mainspring.models.pruning.prune`. Nothing is fitted again."""
-    kept = max(1, round(predictor._model.current_iteration() * (1 - step.share)))
-    model = _lightgbm().Booster(model_str=predictor._model.model_to_string(num_iteration=kept))
+    kept = max(1, round(predictor.ensemble.iterations * (1 - step.share)))
     progress(1, 1)
-    return Booster(model, predictor.names), {**settings, "trees": kept}
+    return Booster(predictor.ensemble.first(kept), predictor.names), {**settings, "trees": kept}
 
 
 class _SingleRow:
     """LightGBM's single-row interface with everything prepared but the row."""
 
-    def __init__(self, model: Any, width: int, outputs: int) -> None:
-        basic = importlib.import_module("lightgbm.basic")
-        self._library, self._check = basic._LIB, basic._safe_call
+    def __init__(self, ensemble: Ensemble) -> None:
+        self._library = library()
         self._config = ctypes.c_void_p()
-        self._result = np.zeros(outputs, dtype=np.float64)
+        self._result = np.zeros(ensemble.outputs, dtype=np.float64)
         self._length = ctypes.c_int64(0)
         self._pointer = self._result.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
-        self._check(
+        width = ctypes.c_int32(ensemble.features)
+        check(
             self._library.LGBM_BoosterPredictForMatSingleRowFastInit(
-                model._handle, _NORMAL, 0, -1, _FLOAT64, ctypes.c_int32(width), b"num_threads=1", ctypes.byref(self._config)
+                ensemble.handle, _NORMAL, 0, -1, _FLOAT64, width, b"num_threads=1", ctypes.byref(self._config)
             )
         )
 
     def predict(self, x: Floats) -> Floats:
-        self._check(
+        check(
             self._library.LGBM_BoosterPredictForMatSingleRowFast(
                 self._config, ctypes.c_void_p(x.ctypes.data), ctypes.byref(self._length), self._pointer
             )
@@ -205,7 +201,7 @@ class _SingleRow:
         return self._result.copy()
 
     def close(self) -> None:
-        self._check(self._library.LGBM_FastConfigFree(self._config))
+        check(self._library.LGBM_FastConfigFree(self._config))
 
 
 def _agrees(booster: Booster) -> bool:
@@ -213,7 +209,7 @@ def _agrees(booster: Booster) -> bool:
     x = rng.normal(0.0, 100.0, (_CHECKED_ROWS, len(booster.names)))
     x[rng.random(x.shape) < 0.2] = np.nan
     x[0] = np.nan
-    thresholds = [_thresholds(tree["tree_structure"]) for tree in booster._model.dump_model(num_iteration=2)["tree_info"]]
+    thresholds = [_thresholds(tree["tree_structure"]) for tree in booster.ensemble.dump(2)["tree_info"]]
     for row, (column, value) in enumerate([one for tree in thresholds for one in tree][: _CHECKED_ROWS - 1]):
         x[row + 1, column] = value
     rows = np.array([booster.predict_row(np.ascontiguousarray(row)) for row in x])
