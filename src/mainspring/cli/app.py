@@ -153,18 +153,23 @@ def draw(system: str, form: str, output: Path | None) -> None:
 @click.argument("system")
 @workspace_option
 @click.option("--port", default=8000, show_default=True, help="Port on 127.0.0.1; 0 for a free one.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that answer, on one port.")
 @click.option("--no-stream", is_flag=True, help="Leave the online store to `mainspring features stream`.")
-def serve(system: str, workspace: Path | None, port: int, no_stream: bool) -> None:
+def serve(system: str, workspace: Path | None, port: int, workers: int, no_stream: bool) -> None:
     """Serve a system's live version over HTTP, from the workspace of a run.
+
+    A worker that dies is started again. SIGTERM ends the server once it has answered what has begun; with several workers SIGHUP
+    replaces them one by one without a failed request.
 
     \b
     Example:
       mainspring serve eta --port 8000
+      mainspring serve eta --workers 4
     """
     from mainspring.cli.running import serve_workspace
     from mainspring.cli.systems import newest_workspace
 
-    serve_workspace(workspace or newest_workspace(system), port, stream=not no_stream)
+    serve_workspace(workspace or newest_workspace(system), port, stream=not no_stream, workers=workers)
 
 
 @main.command()
