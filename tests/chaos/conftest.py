@@ -3,11 +3,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from pathlib import Path
 
 import pytest
-from chaos.load import post
 
+from chaos.load import post
 from delivery import build
 from mainspring.storage.workspace import Workspace
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from chaos.load import load
 
+from chaos.load import load
 from mainspring.loop.server_process import ServerProcess
 from mainspring.storage.prediction_log import PredictionLog
 from mainspring.storage.workspace import Workspace

@@ -94,13 +94,6 @@ class DrainingServer(uvicorn.Server):
             if state.total_requests != answered or any(map(_busy, state.connections)):
                 answered, quiet_since = state.total_requests, loop.time()
 
-    def _protocol(self) -> asyncio.Protocol:
-        make = self.config.http_protocol_class
-        protocol: asyncio.Protocol = make(  # type: ignore[call-arg]
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )
-        return protocol
-
 
 def _busy(protocol: object) -> bool:
     cycle = getattr(protocol, "cycle", None)
