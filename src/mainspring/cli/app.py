@@ -12,6 +12,7 @@ import click
 
 from mainspring import __version__
 from mainspring.cli.compressing import compress
+from mainspring.cli.deploying import deploy
 from mainspring.cli.evaluating import evaluate
 from mainspring.cli.explaining import counterfactual, explain
 from mainspring.cli.features import features
@@ -194,6 +195,7 @@ def verify(system: str, workspace: Path | None, as_json: bool) -> None:
         sys.exit(9)
 
 
+main.add_command(deploy)
 main.add_command(train)
 main.add_command(evaluate)
 main.add_command(models)

@@ -42,11 +42,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="processes that answer")
+    parser.add_argument("--name", default="", help="of this server, where others answer from the same workspace")
     parser.add_argument("--no-stream", action="store_true", help="someone else folds events into the online store")
     parser.add_argument("--exit-with-parent", action="store_true", help="end when standard input closes")
     parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--listener", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--worker", default="0", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--shared", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -58,7 +59,8 @@ def _serve(arguments: argparse.Namespace) -> None:
 
     listener = None if arguments.listener is None else socket.socket(fileno=arguments.listener)
     shared = None if arguments.shared is None else SharedCounts(arguments.shared, f"{arguments.worker}-{secrets.token_hex(4)}")
-    with opened(Workspace(arguments.workspace), stream=not arguments.no_stream, worker=arguments.worker) as backend:
+    worker = "-".join(filter(None, (arguments.name, str(arguments.worker))))
+    with opened(Workspace(arguments.workspace), stream=not arguments.no_stream, worker=worker) as backend:
         if listener is not None:
             backend.ready()
         serve(
@@ -88,7 +90,17 @@ def _supervise(arguments: argparse.Namespace) -> None:
     port = listener.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="mainspring-") as name:
         shared = Path(name)
-        worker = [*own, "--no-stream", "--exit-with-parent", "--listener", str(listener.fileno()), "--shared", name]
+        worker = [
+            *own,
+            "--no-stream",
+            "--exit-with-parent",
+            "--listener",
+            str(listener.fileno()),
+            "--shared",
+            name,
+            "--name",
+            arguments.name,
+        ]
         Supervisor(
             listener,
             lambda number: [*worker, "--worker", str(number)],

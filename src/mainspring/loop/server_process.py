@@ -22,14 +22,16 @@ STOP_SECONDS = 20
 class ServerProcess:
     """A running gateway of ``workers`` processes. It ends with the process that started it, however that ends.
 
+    Servers that answer from one workspace at the same time need a ``name`` each.
+
     Raises:
         ServingError: it did not start, or was not ready within 30 s; the message holds what it printed.
     """
 
-    def __init__(self, workspace: Path, *, port: int = 0, stream: bool = True, workers: int = 1) -> None:
+    def __init__(self, workspace: Path, *, port: int = 0, stream: bool = True, workers: int = 1, name: str = "") -> None:
         command = [sys.executable, "-m", "mainspring.gateway", "--workspace", str(workspace), "--port", str(port), "--exit-with-parent"]
         command += [] if stream else ["--no-stream"]
-        command += ["--workers", str(workers)]
+        command += ["--workers", str(workers), "--name", name]
         self.log = workspace / "server.log"
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with self.log.open("ab") as log:
