@@ -6,7 +6,7 @@ PYTHON ?= python3
 UV     := $(shell command -v uv 2>/dev/null)
 STAMP  := $(VENV)/.mainspring
 
-.PHONY: help setup demo test test-long check docs bench bench-spark lock clean
+.PHONY: help setup demo test test-long check chaos-serving docs bench bench-spark lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -29,6 +29,9 @@ check: $(STAMP)-dev  ## format, lint, types, floors
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+chaos-serving: $(STAMP)-dev  ## processes that serve: killed, ended, replaced; their store gone, their clock moved
+	$(BIN)/python -m pytest tests/chaos
 
 docs: $(STAMP)-dev  ## hold the documentation against the code
 	$(BIN)/python -m pytest tests/test_docs.py

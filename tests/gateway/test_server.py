@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import signal
 import socket
 import subprocess
@@ -82,3 +83,16 @@ def test_a_taken_port_is_named(tmp_path):
             background(RuleService(tmp_path), port=port),
         ):
             pass
+
+
+def test_while_it_ends_an_open_connection_is_answered_and_closed_and_not_ready():
+    with running() as (process, url), contextlib.closing(http.client.HTTPConnection(url.removeprefix("http://"))) as open_:
+        open_.request("GET", "/readyz")
+        assert open_.getresponse().read() == b'{"status":"ready"}'
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.4)
+        open_.request("GET", "/readyz")
+        reply = open_.getresponse()
+        assert (reply.status, reply.getheader("connection")) == (503, "close")
+        assert "about to end" in reply.read().decode()
+        assert ended(process) == (0, "ended\n", "")

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -44,7 +49,7 @@ def test_a_single_row_is_bit_identical_on_every_kind_of_row(booster: Booster) ->
     x[:1_000, 3] = 99.0
     x[1_000] = np.nan
     x[1_001] = np.inf
-    splits = [one for tree in booster._model.dump_model()["tree_info"] for one in _thresholds(tree["tree_structure"])]
+    splits = [one for tree in booster.ensemble.dump()["tree_info"] for one in _thresholds(tree["tree_structure"])]
     on = x[rng_rows(len(splits))].copy()
     for row, (column, value) in zip(on, splits, strict=True):
         row[column] = value
@@ -94,3 +99,32 @@ def test_rare_rows_in_the_tail_of_a_column_are_told_apart() -> None:
         model = LightGBMLearner(objective="binary", trees=20, learning_rate=0.3, bins=bins).fit(rows, names=["amount"], threads=1)
         found[bins] = float(np.sort(model.predict(x))[-60:].mean())
     assert found[1_023] > 3 * found[127]
+
+
+@pytest.mark.parametrize("settings", [{}, {"objective": "binary"}, {"objective": "multiclass", "classes": 3}], ids=str)
+def test_the_library_alone_answers_as_the_package(settings: dict[str, Any]) -> None:
+    import lightgbm
+
+    x, y = rows(500, 0)
+    labels = y if not settings else (np.argsort(np.argsort(y)) * settings.get("classes", 2) // len(y)).astype(np.float64)
+    fitted = LightGBMLearner(trees=20, **settings).fit(Rows(x, labels), names=["a", "b", "c", "d"], threads=1)
+    package = lightgbm.Booster(model_str=fitted.ensemble.text)
+    assert np.array_equal(fitted.predict(x), package.predict(x, num_threads=1))
+    assert np.array_equal(fitted.contributions(x).reshape(500, -1), package.predict(x, pred_contrib=True, num_threads=1))
+    assert list(fitted.importance().values()) == package.feature_importance("gain").tolist()
+    assert fitted.ensemble.dump()["tree_info"] == package.dump_model()["tree_info"]
+
+
+def test_answering_does_not_import_the_package(booster: Booster) -> None:
+    code = """
+import sys
+from pathlib import Path
+from mainspring.models.adapters.lightgbm import LightGBMLearner
+model = LightGBMLearner().load({"model.txt": Path(sys.argv[1]).read_bytes()}, ["a", "b", "c", "d"])
+print(model.fast, sorted({"lightgbm", "sklearn", "pandas", "scipy"} & set(sys.modules)))
+"""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(booster.to_artifacts()["model.txt"])
+        file.flush()
+        done = subprocess.run([sys.executable, "-c", code, file.name], capture_output=True, text=True, check=True)
+    assert done.stdout == "True []\n"

@@ -13,6 +13,7 @@ import click
 from mainspring import __version__
 from mainspring.cli.benching import bench
 from mainspring.cli.compressing import compress
+from mainspring.cli.deploying import deploy
 from mainspring.cli.evaluating import evaluate
 from mainspring.cli.explaining import counterfactual, explain
 from mainspring.cli.features import features
@@ -154,18 +155,23 @@ def draw(system: str, form: str, output: Path | None) -> None:
 @click.argument("system")
 @workspace_option
 @click.option("--port", default=8000, show_default=True, help="Port on 127.0.0.1; 0 for a free one.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that answer, on one port.")
 @click.option("--no-stream", is_flag=True, help="Leave the online store to `mainspring features stream`.")
-def serve(system: str, workspace: Path | None, port: int, no_stream: bool) -> None:
+def serve(system: str, workspace: Path | None, port: int, workers: int, no_stream: bool) -> None:
     """Serve a system's live version over HTTP, from the workspace of a run.
+
+    A worker that dies is started again. SIGTERM ends the server once it has answered what has begun; with several workers SIGHUP
+    replaces them one by one without a failed request.
 
     \b
     Example:
       mainspring serve eta --port 8000
+      mainspring serve eta --workers 4
     """
     from mainspring.cli.running import serve_workspace
     from mainspring.cli.systems import newest_workspace
 
-    serve_workspace(workspace or newest_workspace(system), port, stream=not no_stream)
+    serve_workspace(workspace or newest_workspace(system), port, stream=not no_stream, workers=workers)
 
 
 main.add_command(bench)
@@ -193,6 +199,7 @@ def verify(system: str, workspace: Path | None, as_json: bool) -> None:
         sys.exit(9)
 
 
+main.add_command(deploy)
 main.add_command(train)
 main.add_command(evaluate)
 main.add_command(models)

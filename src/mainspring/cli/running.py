@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mainspring.cli.systems import find_system, free_workspace
-from mainspring.errors import DeclarationError, did_you_mean
+from mainspring.errors import DeclarationError, ServingError, did_you_mean
 from mainspring.storage.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -94,13 +95,21 @@ def show(report: Report, *, as_json: bool) -> None:
         print_report(report, Console(width=None if sys.stdout.isatty() else 120))
 
 
-def serve_workspace(folder: Path, port: int, *, stream: bool = True) -> None:
-    """Serve until interrupted; with ``stream`` the server also keeps the online store up with the event log."""
+def serve_workspace(folder: Path, port: int, *, stream: bool = True, workers: int = 1) -> None:
+    """Serve until told to stop; with ``stream`` the server also keeps the online store up with the event log.
+
+    SIGTERM and SIGHUP go on to the server; of a terminal that is closed, SIGHUP ends it.
+    """
     from mainspring.loop.server_process import ServerProcess
 
-    with ServerProcess(folder, port=port, stream=stream) as server:
+    with ServerProcess(folder, port=port, stream=stream, workers=workers) as server:
+        for number in [signal.SIGTERM] if sys.stdin.isatty() or workers == 1 else [signal.SIGTERM, signal.SIGHUP]:
+            signal.signal(number, lambda number, _: server.send(number))
         click.echo(f"Serving {folder} on {server.url}  docs: {server.url}/docs  stop: Ctrl-C")
         try:
-            server.wait()
+            code = server.wait()
         except KeyboardInterrupt:
+            code = 0
             click.echo("Stopped.")
+    if code:
+        raise ServingError(f"The server ended with {code}. Its last words are in {folder}/server.log.")

@@ -1,29 +1,113 @@
-"""``python -m mainspring.gateway``: serve one workspace; prints ``{"port": ...}`` as soon as it listens."""
+"""``python -m mainspring.gateway``: serve one workspace; prints ``{"port": ...}`` as soon as it listens.
+
+With ``--workers`` it is the supervisor of processes that it starts as itself, with the arguments that its help does not name.
+"""
 
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import logging
+import secrets
+import socket
+import sys
+import tempfile
 from pathlib import Path
 
-from mainspring.gateway.backend import opened
-from mainspring.gateway.server import serve
+from mainspring.errors import MainspringError
 from mainspring.storage.workspace import Workspace
 
 
 def main() -> None:
-    """Parse arguments and serve until told to stop."""
+    """Parse arguments and serve until told to stop; an error of ours is one line."""
+    arguments = _arguments()
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    faulthandler.enable()
+    try:
+        if arguments.follow:
+            _follow(arguments)
+        elif arguments.workers > 1:
+            _supervise(arguments)
+        else:
+            _serve(arguments)
+    except MainspringError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m mainspring.gateway")
     parser.add_argument("--workspace", type=Path, required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1, help="processes that answer")
+    parser.add_argument("--name", default="", help="of this server, where others answer from the same workspace")
     parser.add_argument("--no-stream", action="store_true", help="someone else folds events into the online store")
     parser.add_argument("--exit-with-parent", action="store_true", help="end when standard input closes")
-    arguments = parser.parse_args()
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    with opened(Workspace(arguments.workspace), stream=not arguments.no_stream) as backend:
-        serve(backend, arguments.host, arguments.port, announce=_announce, exit_with_parent=arguments.exit_with_parent)
+    parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--listener", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--shared", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    from mainspring.gateway.backend import opened
+    from mainspring.gateway.server import serve
+    from mainspring.gateway.shared_counts import SharedCounts
+
+    listener = None if arguments.listener is None else socket.socket(fileno=arguments.listener)
+    shared = None if arguments.shared is None else SharedCounts(arguments.shared, f"{arguments.worker}-{secrets.token_hex(4)}")
+    worker = "-".join(filter(None, (arguments.name, str(arguments.worker))))
+    with opened(Workspace(arguments.workspace), stream=not arguments.no_stream, worker=worker) as backend:
+        if listener is not None:
+            backend.ready()
+        serve(
+            backend,
+            arguments.host,
+            arguments.port,
+            announce=_announce,
+            exit_with_parent=arguments.exit_with_parent,
+            listener=listener,
+            shared=shared,
+        )
+
+
+def _follow(arguments: argparse.Namespace) -> None:
+    from mainspring.gateway.following import follow
+
+    follow(Workspace(arguments.workspace), lambda: print("ready", flush=True))
+
+
+def _supervise(arguments: argparse.Namespace) -> None:
+    from mainspring.gateway.listening import listen
+    from mainspring.gateway.shared_counts import write_crew
+    from mainspring.gateway.supervisor import Supervisor
+
+    own = [sys.executable, "-m", "mainspring.gateway", "--workspace", str(arguments.workspace)]
+    listener = listen(arguments.host, arguments.port)
+    port = listener.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="mainspring-") as name:
+        shared = Path(name)
+        worker = [
+            *own,
+            "--no-stream",
+            "--exit-with-parent",
+            "--listener",
+            str(listener.fileno()),
+            "--shared",
+            name,
+            "--name",
+            arguments.name,
+        ]
+        Supervisor(
+            listener,
+            lambda number: [*worker, "--worker", str(number)],
+            arguments.workers,
+            aside=None if arguments.no_stream else lambda _: [*own, "--follow"],
+            changed=lambda ready, restarts: write_crew(shared, ready, restarts),
+        ).run(lambda: _announce(port), end_of=sys.stdin.fileno() if arguments.exit_with_parent else None)
 
 
 def _announce(port: int) -> None:

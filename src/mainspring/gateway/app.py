@@ -27,15 +27,18 @@ class App:
     """Systems over HTTP: ``POST /v1/<system>`` answers, ``POST /v1/<system>/rows`` many rows, ``.../events/<source>`` takes in facts.
 
     ``GET`` of /v1/<system>, /healthz, /readyz, /metrics, /openapi.json and /docs describes them; /v2 is the Open Inference Protocol.
-    ``new_id`` makes the ids of requests that bring none.
+    ``new_id`` makes the ids of requests that bring none. Once ``draining`` is set it is not ready any more, and answers all the same.
     """
 
-    def __init__(self, *services: Service, new_id: Callable[[], str] = lambda: secrets.token_hex(16)) -> None:
+    def __init__(
+        self, *services: Service, new_id: Callable[[], str] = lambda: secrets.token_hex(16), metrics: Metrics | None = None
+    ) -> None:
         self._fronts = [Front(service) for service in services]
         self._new_id = new_id
-        self._metrics = Metrics()
+        self._metrics = metrics or Metrics()
         self._fields = frozenset(name for front in self._fronts for name in front.system.request.schema.names)
         self._routes = self._table()
+        self.draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -107,6 +110,8 @@ class App:
 
     def _ready(self, request: Request) -> Reply:
         reasons = [reason for front in self._fronts if (reason := front.service.ready()) is not None]
+        if self.draining:
+            reasons = ["This process is about to end. Ask another."]
         if not reasons:
             return json_reply({"status": "ready"})
         return error_reply(503, " ".join(reasons), request.id, headers={"retry-after": _RETRY_SECONDS})

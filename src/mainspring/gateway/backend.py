@@ -76,8 +76,10 @@ class Backend:
 
 
 @contextlib.contextmanager
-def opened(workspace: Workspace, *, stream: bool) -> Iterator[Backend]:
+def opened(workspace: Workspace, *, stream: bool, worker: str = "0") -> Iterator[Backend]:
     """The backend of a workspace; with ``stream`` a thread folds new events into the online store while it is open.
+
+    ``worker`` is its name in the prediction log, which no other that is open at the same time may have.
 
     Raises:
         RegistryError: the workspace declares no system.
@@ -88,7 +90,7 @@ def opened(workspace: Workspace, *, stream: bool) -> Iterator[Backend]:
     store = open_key_value(workspace.online_url, read_timeout_us=system.policy.feature_deadline_us)
     online = OnlineStore(system, store)
     columns = PredictionColumns(system.request.columns, feature_schema(system))
-    writer = PredictionWriter(workspace.predictions, columns, rotate_rows=SEGMENT_ROWS)
+    writer = PredictionWriter(workspace.predictions, columns, worker=worker, rotate_rows=SEGMENT_ROWS)
     sources = {source.name: source for source in (system.request, *system.sources)}
     ingestor = Ingestor(log, sources, Quarantine(workspace.quarantine))
     stop, clock = threading.Event(), SystemClock()

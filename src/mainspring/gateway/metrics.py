@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from mainspring.feature_store.workers import WorkerState
+from mainspring.gateway.shared_counts import Counts, Crew, SharedCounts
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -17,12 +18,18 @@ BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _REQUESTS = "mainspring_requests_total"
 _REJECTED = "mainspring_rejected_total"
 _LATENCY = "mainspring_request_seconds"
+_READY = "mainspring_workers_ready"
+_RESTARTS = "mainspring_worker_restarts_total"
 
 
 class Metrics:
-    """What happened since the process started. Routes and reasons are the caller's own words, never a client's."""
+    """What happened since the server started. Routes and reasons are the caller's own words, never a client's.
 
-    def __init__(self) -> None:
+    With ``shared`` it is one of several processes that serve together: `text` tells of all of them, `share` lets the others do so.
+    """
+
+    def __init__(self, shared: SharedCounts | None = None) -> None:
+        self._shared = shared
         self._requests: Counter[tuple[str, int, str, str]] = Counter()
         self._rejected: Counter[tuple[str, str]] = Counter()
         self._buckets: dict[str, list[int]] = {}
@@ -41,28 +48,63 @@ class Metrics:
         """Count a refused request by its reason."""
         self._rejected[route, reason] += 1
 
+    def share(self) -> None:
+        """Let the other processes see the counts as they are now."""
+        if self._shared is not None:
+            self._shared.write(self._counts())
+
     def text(self) -> str:
         """All of it as a scrape."""
-        return "\n".join([*self._counters(), *self._histogram(), ""])
+        total = self._counts()
+        if self._shared is None:
+            return "\n".join([*_counters(total), *_histogram(total), ""])
+        for counts in self._shared.others():
+            _add(total, counts)
+        return "\n".join([*_counters(total), *_histogram(total), *_crew(self._shared.crew()), ""])
 
-    def _counters(self) -> Iterator[str]:
-        yield from _head(_REQUESTS, "counter", "Requests answered, by route, status, and what answered.")
-        for (route, status, answered_by, version), count in sorted(self._requests.items()):
-            labels = {"route": route, "status": str(status), "answered_by": answered_by, "version": version}
-            yield _sample(_REQUESTS, labels, count)
-        yield from _head(_REJECTED, "counter", "Requests refused, by route and reason.")
-        for (route, reason), count in sorted(self._rejected.items()):
-            yield _sample(_REJECTED, {"route": route, "reason": reason}, count)
+    def _counts(self) -> Counts:
+        buckets = {route: list(counts) for route, counts in self._buckets.items()}
+        return Counts(dict(self._requests), dict(self._rejected), buckets, dict(self._seconds))
 
-    def _histogram(self) -> Iterator[str]:
-        yield from _head(_LATENCY, "histogram", "Seconds from a request's head to its answer, by route.")
-        for route, buckets in sorted(self._buckets.items()):
-            total = 0
-            for bound, count in zip((*BUCKETS, "+Inf"), buckets, strict=True):
-                total += count
-                yield _sample(f"{_LATENCY}_bucket", {"route": route, "le": str(bound)}, total)
-            yield _sample(f"{_LATENCY}_sum", {"route": route}, self._seconds[route])
-            yield _sample(f"{_LATENCY}_count", {"route": route}, total)
+
+def _add(total: Counts, counts: Counts) -> None:
+    for key, count in counts.requests.items():
+        total.requests[key] = total.requests.get(key, 0) + count
+    for reason, count in counts.rejected.items():
+        total.rejected[reason] = total.rejected.get(reason, 0) + count
+    for route, buckets in counts.buckets.items():
+        before = total.buckets.get(route, [0] * len(buckets))
+        total.buckets[route] = [one + other for one, other in zip(before, buckets, strict=True)]
+        total.seconds[route] = total.seconds.get(route, 0.0) + counts.seconds[route]
+
+
+def _counters(counts: Counts) -> Iterator[str]:
+    yield from _head(_REQUESTS, "counter", "Requests answered, by route, status, and what answered.")
+    for (route, status, answered_by, version), count in sorted(counts.requests.items()):
+        labels = {"route": route, "status": str(status), "answered_by": answered_by, "version": version}
+        yield _sample(_REQUESTS, labels, count)
+    yield from _head(_REJECTED, "counter", "Requests refused, by route and reason.")
+    for (route, reason), count in sorted(counts.rejected.items()):
+        yield _sample(_REJECTED, {"route": route, "reason": reason}, count)
+
+
+def _histogram(counts: Counts) -> Iterator[str]:
+    yield from _head(_LATENCY, "histogram", "Seconds from a request's head to its answer, by route.")
+    for route, buckets in sorted(counts.buckets.items()):
+        total = 0
+        for bound, count in zip((*BUCKETS, "+Inf"), buckets, strict=True):
+            total += count
+            yield _sample(f"{_LATENCY}_bucket", {"route": route, "le": str(bound)}, total)
+        yield _sample(f"{_LATENCY}_sum", {"route": route}, counts.seconds[route])
+        yield _sample(f"{_LATENCY}_count", {"route": route}, total)
+
+
+def _crew(crew: Crew) -> Iterator[str]:
+    yield from _head(_READY, "gauge", "Worker processes that are ready.")
+    yield f"{_READY} {crew.ready}"
+    yield from _head(_RESTARTS, "counter", "Times a process of the server died and was started again, by signal or exit code.")
+    for cause, count in sorted(crew.restarts.items()):
+        yield _sample(_RESTARTS, {"cause": cause}, count)
 
 
 def stream_text(states: Sequence[WorkerState], now: int) -> str:

@@ -16,10 +16,14 @@ import uvicorn
 
 from mainspring.errors import ServingError
 from mainspring.gateway.app import App
+from mainspring.gateway.drain import DrainingServer
+from mainspring.gateway.listening import BACKLOG, listen
+from mainspring.gateway.metrics import Metrics
 from mainspring.gateway.service import Service
+from mainspring.gateway.shared_counts import SharedCounts
 
-BACKLOG = 2048
 GRACE_SECONDS = 10
+STUCK_SECONDS = 15
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -30,16 +34,20 @@ def serve(
     *,
     announce: Callable[[int], None] | None = None,
     exit_with_parent: bool = False,
+    listener: socket.socket | None = None,
+    shared: SharedCounts | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, answer what has begun, and return.
+    """Serve until SIGTERM or SIGINT, answer what has begun and what comes on open connections meanwhile, and return.
 
     ``port`` 0 takes a free one; ``announce`` gets the actual one as soon as connections are accepted. With
-    ``exit_with_parent`` it also ends when standard input closes. Call it from the main thread.
+    ``exit_with_parent`` it also ends when standard input closes. Of several processes that serve together each gets the
+    ``listener`` that they have in common, and ``shared``, what the others have counted. Call it from the main thread.
 
     Raises:
         ServingError: the address cannot be bound.
     """
-    server, listener = _server(service), _listen(host, port)
+    listener = listener or listen(host, port)
+    server = _server(service, Metrics(shared))
     with _stopped_by_signals(server):
         gc.collect()
         gc.freeze()
@@ -57,7 +65,7 @@ def background(service: Service, host: str = "127.0.0.1", port: int = 0) -> Iter
     Raises:
         ServingError: the address cannot be bound, or the server does not start.
     """
-    server, listener = _server(service), _listen(host, port)
+    server, listener = _server(service, Metrics()), listen(host, port)
     bound = listener.getsockname()[1]
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
@@ -73,9 +81,10 @@ def background(service: Service, host: str = "127.0.0.1", port: int = 0) -> Iter
         thread.join()
 
 
-def _server(service: Service) -> uvicorn.Server:
+def _server(service: Service, metrics: Metrics) -> uvicorn.Server:
+    app = App(service, metrics=metrics)
     config = uvicorn.Config(
-        App(service),
+        app,
         loop="auto",
         http="auto" if sys.platform == "win32" else "httptools",
         ws="none",
@@ -87,17 +96,11 @@ def _server(service: Service) -> uvicorn.Server:
         timeout_graceful_shutdown=GRACE_SECONDS,
         backlog=BACKLOG,
     )
-    return uvicorn.Server(config)
 
+    def draining() -> None:
+        app.draining = True
 
-def _listen(host: str, port: int) -> socket.socket:
-    """A bound socket that already queues connections, so that the announced port is right and answers."""
-    try:
-        return socket.create_server((host, port), backlog=BACKLOG)
-    except (OSError, OverflowError) as error:
-        raise ServingError(
-            f"Server, {host}:{port}: the address cannot be bound ({error}). Choose another port, or 0 for a free one."
-        ) from error
+    return DrainingServer(config, draining, metrics.share)
 
 
 @contextlib.contextmanager
@@ -116,7 +119,10 @@ def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
 
 
 def _await_end_of_input(server: uvicorn.Server) -> None:
+    """Stop the server when standard input ends, and a process that is stuck even if nobody is left to kill it."""
     with contextlib.suppress(OSError):
         while os.read(sys.stdin.fileno(), 4096):
             pass
     server.should_exit = True
+    time.sleep(STUCK_SECONDS)
+    os._exit(1)

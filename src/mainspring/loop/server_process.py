@@ -16,21 +16,25 @@ from types import TracebackType
 from mainspring.errors import ServingError
 
 START_SECONDS = 30
+STOP_SECONDS = 20
 
 
 class ServerProcess:
-    """A running gateway. It ends with the process that started it, however that ends.
+    """A running gateway of ``workers`` processes. It ends with the process that started it, however that ends.
+
+    Servers that answer from one workspace at the same time need a ``name`` each.
 
     Raises:
         ServingError: it did not start, or was not ready within 30 s; the message holds what it printed.
     """
 
-    def __init__(self, workspace: Path, *, port: int = 0, stream: bool = True) -> None:
+    def __init__(self, workspace: Path, *, port: int = 0, stream: bool = True, workers: int = 1, name: str = "") -> None:
         command = [sys.executable, "-m", "mainspring.gateway", "--workspace", str(workspace), "--port", str(port), "--exit-with-parent"]
         command += [] if stream else ["--no-stream"]
-        self._log = workspace / "server.log"
+        command += ["--workers", str(workers), "--name", name]
+        self.log = workspace / "server.log"
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        with self._log.open("ab") as log:
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment)
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -38,7 +42,7 @@ class ServerProcess:
             self.port = int(json.loads(line)["port"])
         except (ValueError, KeyError, TypeError) as error:
             self.stop()
-            raise ServingError(f"The gateway did not start. Its last words are in {self._log}: {self._tail()}") from error
+            raise ServingError(f"The gateway did not start. Its last words are in {self.log}: {self._tail()}") from error
         self._wait()
 
     def __enter__(self) -> ServerProcess:
@@ -73,16 +77,20 @@ class ServerProcess:
             return 0
         return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)
 
-    def wait(self) -> None:
-        """Until it ends."""
-        self._process.wait()
+    def wait(self) -> int:
+        """Until it ends; its exit code."""
+        return self._process.wait()
+
+    def send(self, number: int) -> None:
+        """Send it a signal: SIGHUP replaces its workers one by one."""
+        self._process.send_signal(number)
 
     def stop(self) -> None:
-        """Ask it to finish what it is doing and end; kill it after 10 s."""
+        """Ask it to finish what it is doing and end; kill it after 20 s."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(10)
+            self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -106,4 +114,4 @@ class ServerProcess:
         raise ServingError(f"The gateway was not ready within {START_SECONDS} s: {problem or self._tail()}")
 
     def _tail(self) -> str:
-        return self._log.read_text(errors="replace")[-500:].strip()
+        return self.log.read_text(errors="replace")[-500:].strip()

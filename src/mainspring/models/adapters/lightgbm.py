@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mainspring.errors import MissingExtraError, RegistryError, TrainingError
+from mainspring.models.adapters.lightgbm_library import Ensemble, check, library
 from mainspring.models.protocol import Floats, Rows, Watch
 from mainspring.models.pruning import Progress, Prune
 
@@ -19,8 +19,6 @@ MODEL = "model.txt"
 _NORMAL = 0
 _FLOAT64 = 1
 _CHECKED_ROWS = 64
-_SMALL = 1_000
-_ONE_THREAD = b"num_threads=1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +89,11 @@ class LightGBMLearner:
         if held_out is not None and watch is not None:
             watched["feval"] = _watching(watch)
         try:
-            model = lightgbm.train(
-                parameters, data, num_boost_round=self.trees, init_model=None if start is None else start._model, **watched
-            )
+            first = None if start is None else lightgbm.Booster(model_str=start.ensemble.text)
+            model = lightgbm.train(parameters, data, num_boost_round=self.trees, init_model=first, **watched)
         except lightgbm.basic.LightGBMError as error:
             raise TrainingError(f"LightGBM({self.objective}): {error}. Check the label and the settings.") from error
-        if "callbacks" in watched:
-            model = lightgbm.Booster(model_str=model.model_to_string(num_iteration=model.best_iteration))
-        return Booster(model, names)
+        return Booster(Ensemble(model.model_to_string(num_iteration=model.best_iteration if "callbacks" in watched else -1)), names)
 
     def load(self, artifacts: Mapping[str, bytes], names: Sequence[str]) -> Booster:
         """The trees in ``model.txt``.
@@ -111,50 +106,47 @@ class LightGBMLearner:
         if not text.startswith("tree\n") or "end of trees" not in text:
             raise RegistryError("Model text: this is not a whole LightGBM model. Register the version again from its training run.")
         try:
-            model = _lightgbm().Booster(model_str=text)
-        except Exception as error:
+            ensemble = Ensemble(text)
+        except RegistryError as error:
             raise RegistryError(f"Model text: LightGBM cannot read it ({error}). Register the version again.") from error
-        if model.num_feature() != len(names):
+        if ensemble.features != len(names):
             raise RegistryError(
-                f"Model text: it has {model.num_feature()} features, {len(names)} are declared. It belongs to another system."
+                f"Model text: it has {ensemble.features} features, {len(names)} are declared. It belongs to another system."
             )
-        return Booster(model, names)
+        return Booster(ensemble, names)
 
 
 class Booster:
     """A fitted ensemble of trees over a float64 matrix, NaN for missing.
 
-    Rows go through LightGBM's C interface, a single one through ``LGBM_BoosterPredictForMatSingleRowFast``; it is checked on loading to
-    be bit-identical to LightGBM's own ``predict`` on random rows, rows of missing values and rows on split thresholds; where it is not,
-    it is not used.
+    A single row goes through ``LGBM_BoosterPredictForMatSingleRowFast``, which is checked on loading to be bit-identical to
+    ``predict`` on random rows, rows of missing values and rows on split thresholds; where it is not, it is not used.
     One `Booster` must not be used by several threads at once.
     """
 
-    def __init__(self, model: Any, names: Sequence[str]) -> None:
-        self._model = model
+    def __init__(self, ensemble: Ensemble, names: Sequence[str]) -> None:
+        self.ensemble = ensemble
         self.names = tuple(names)
-        self.outputs = int(model.num_model_per_iteration())
-        self._fast: _Direct | None = _Direct(model, len(self.names), self.outputs)
+        self.outputs = ensemble.outputs
+        self._fast: _SingleRow | None = _SingleRow(ensemble)
         if not _agrees(self):
             self._fast.close()
             self._fast = None
 
     @property
     def fast(self) -> bool:
-        """Whether rows go through the C interface."""
+        """Whether single rows go through the C interface."""
         return self._fast is not None
 
     def predict(self, x: Floats) -> Floats:
         """Values, probabilities or scores of shape ``(n,)``, or ``(n, outputs)`` of several classes, for ``x`` of shape ``(n, d)``."""
-        if self._fast is not None and len(x) < _SMALL:
-            return self._fast.predict(x)
-        return np.asarray(self._model.predict(x, num_threads=1 if len(x) < _SMALL else 2), dtype=np.float64)
+        return self.ensemble.predict(x, threads=1 if len(x) < 1_000 else 2)
 
     def predict_row(self, x: Floats) -> Floats:
         """What `predict` gives for one row of shape ``(d,)``, float64 and contiguous: shape ``(outputs,)``."""
         if self._fast is None:
-            return np.atleast_1d(self._model.predict(x[None, :], num_threads=1)[0]).astype(np.float64)
-        return self._fast.predict_row(x)
+            return np.atleast_1d(self.ensemble.predict(x[None, :], threads=1)[0])
+        return self._fast.predict(x)
 
     def contributions(self, x: Floats) -> Floats:
         """Exact TreeSHAP values of shape ``(n, d + 1)``, or ``(n, outputs, d + 1)``, of the score before the link.
@@ -162,16 +154,16 @@ class Booster:
         The last column is the expected score, the sum of a row its score. Source: Lundberg et al., "Consistent individualized
         feature attribution for tree ensembles", 2018.
         """
-        values = np.asarray(self._model.predict(x, pred_contrib=True, num_threads=1), dtype=np.float64)
+        values = self.ensemble.predict(x, threads=1, contributions=True)
         return values if self.outputs == 1 else values.reshape(len(x), self.outputs, -1)
 
     def importance(self) -> dict[str, float]:
         """Total gain per feature."""
-        return dict(zip(self.names, self._model.feature_importance("gain").tolist(), strict=True))
+        return dict(zip(self.names, self.ensemble.gains(), strict=True))
 
     def to_artifacts(self) -> dict[str, bytes]:
         """The trees as LightGBM's model text."""
-        return {MODEL: str(self._model.model_to_string()).encode()}
+        return {MODEL: self.ensemble.text.encode()}
 
 
 def pruned_trees(
@@ -179,51 +171,35 @@ def pruned_trees(
     *, seed: int, threads: int, progress: Progress,  # noqa: ARG001
 ) -> tuple[Booster, dict[str, Any]]:  # fmt: skip
     """The first trees, without the last ``step.share`` of them; see `mainspring.models.pruning.prune`. Nothing is fitted again."""
-    kept = max(1, round(predictor._model.current_iteration() * (1 - step.share)))
-    model = _lightgbm().Booster(model_str=predictor._model.model_to_string(num_iteration=kept))
+    kept = max(1, round(predictor.ensemble.iterations * (1 - step.share)))
     progress(1, 1)
-    return Booster(model, predictor.names), {**settings, "trees": kept}
+    return Booster(predictor.ensemble.first(kept), predictor.names), {**settings, "trees": kept}
 
 
-class _Direct:
-    """LightGBM's C interface with everything prepared but the rows."""
+class _SingleRow:
+    """LightGBM's single-row interface with everything prepared but the row."""
 
-    def __init__(self, model: Any, width: int, outputs: int) -> None:
-        basic = importlib.import_module("lightgbm.basic")
-        library, self._check = basic._LIB, basic._safe_call
-        self._free, self._handle, self._width, self._outputs = library.LGBM_FastConfigFree, model._handle, width, outputs
-        self._rows, self._row = library.LGBM_BoosterPredictForMat, library.LGBM_BoosterPredictForMatSingleRowFast
-        self._config, self._length = ctypes.c_void_p(), ctypes.c_int64(0)
-        self._x, self._result = np.zeros(width), np.zeros(outputs)
-        self._check(
-            library.LGBM_BoosterPredictForMatSingleRowFastInit(
-                self._handle, _NORMAL, 0, -1, _FLOAT64, ctypes.c_int32(width), _ONE_THREAD, ctypes.byref(self._config)
+    def __init__(self, ensemble: Ensemble) -> None:
+        self._library, self._config = library(), ctypes.c_void_p()
+        self._x, self._result = np.zeros(ensemble.features), np.zeros(ensemble.outputs)
+        width = ctypes.c_int32(ensemble.features)
+        check(
+            self._library.LGBM_BoosterPredictForMatSingleRowFastInit(
+                ensemble.handle, _NORMAL, 0, -1, _FLOAT64, width, b"num_threads=1", ctypes.byref(self._config)
             )
         )
-        self._prepared = (self._config, _pointer(self._x), ctypes.byref(self._length), _pointer(self._result))
-
-    def predict_row(self, x: Floats) -> Floats:
-        self._x[:] = x
-        if self._row(*self._prepared):
-            self._check(-1)
-        return self._result.copy()
+        self._call = self._library.LGBM_BoosterPredictForMatSingleRowFast
+        pointers = [ctypes.c_void_p(array.ctypes.data) for array in (self._x, self._result)]
+        self._prepared = self._config, pointers[0], ctypes.byref(ctypes.c_int64(0)), pointers[1]
 
     def predict(self, x: Floats) -> Floats:
-        rows = np.ascontiguousarray(x, dtype=np.float64)
-        if rows.ndim != 2 or rows.shape[1] != self._width:
-            raise ValueError(f"the model reads {self._width} columns, not an array of shape {x.shape}")
-        result = np.empty((len(rows), self._outputs))
-        shape = ctypes.c_int32(len(rows)), ctypes.c_int32(self._width)
-        what = _NORMAL, 0, -1, _ONE_THREAD
-        self._check(self._rows(self._handle, _pointer(rows), _FLOAT64, *shape, 1, *what, ctypes.byref(self._length), _pointer(result)))
-        return result[:, 0] if self._outputs == 1 else result
+        self._x[:] = x
+        if status := self._call(*self._prepared):
+            check(status)
+        return self._result.copy()
 
     def close(self) -> None:
-        self._check(self._free(self._config))
-
-
-def _pointer(array: Floats) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
+        check(self._library.LGBM_FastConfigFree(self._config))
 
 
 def _agrees(booster: Booster) -> bool:
@@ -231,12 +207,11 @@ def _agrees(booster: Booster) -> bool:
     x = rng.normal(0.0, 100.0, (_CHECKED_ROWS, len(booster.names)))
     x[rng.random(x.shape) < 0.2] = np.nan
     x[0] = np.nan
-    thresholds = [_thresholds(tree["tree_structure"]) for tree in booster._model.dump_model(num_iteration=2)["tree_info"]]
+    thresholds = [_thresholds(tree["tree_structure"]) for tree in booster.ensemble.dump(2)["tree_info"]]
     for row, (column, value) in enumerate([one for tree in thresholds for one in tree][: _CHECKED_ROWS - 1]):
         x[row + 1, column] = value
     rows = np.array([booster.predict_row(np.ascontiguousarray(row)) for row in x])
-    own = np.asarray(booster._model.predict(x, num_threads=1)).reshape(rows.shape)
-    return np.array_equal(rows, own) and np.array_equal(booster.predict(x).reshape(rows.shape), own)
+    return np.array_equal(rows, booster.predict(x).reshape(rows.shape))
 
 
 def _thresholds(node: dict[str, Any]) -> list[tuple[int, float]]:

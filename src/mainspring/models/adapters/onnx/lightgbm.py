@@ -29,7 +29,7 @@ def write(booster: Booster, reference: Floats) -> bytes:
     Raises:
         ExportError: the objective, or a tree, is of a kind that no learner here makes.
     """
-    dump = booster._model.dump_model()
+    dump = booster.ensemble.dump()
     objective, *settings = dump["objective"].split()
     if objective not in _LINKS or dump["average_output"] or "sqrt" in settings:
         raise ExportError(f"LightGBM({dump['objective']}): there is no ONNX form of it. These have one: {', '.join(_LINKS)}.")
@@ -43,7 +43,7 @@ def write(booster: Booster, reference: Floats) -> bytes:
 
 def probes(booster: Booster) -> Probes:
     """Thresholds and categories of its trees."""
-    return _ensemble(booster, booster._model.dump_model()).probes()
+    return _ensemble(booster, booster.ensemble.dump()).probes()
 
 
 def _ensemble(booster: Booster, dump: dict[str, Any]) -> Ensemble:
