@@ -25,6 +25,13 @@ _XGBOOST = {
 }
 
 
+def ensemble_of(predictor: object) -> Ensemble | None:
+    """The trees of a predictor, None where it has none of these libraries; errors as in `of_lightgbm` and `of_xgboost`."""
+    if isinstance(predictor, Booster):
+        return of_lightgbm(predictor)
+    return of_xgboost(predictor) if isinstance(predictor, Trees) else None
+
+
 def of_lightgbm(booster: Booster) -> Ensemble:
     """LightGBM's trees, in float64.
 
@@ -78,10 +85,11 @@ def _beside_zero(threshold: float) -> float:
 
 
 def _bases(trees: Trees, learner: dict[str, Any]) -> list[float]:
-    """The scores that the trees' sums start from."""
+    """The scores that the trees' sums start from; of a probability, its log odds as XGBoost works them out in float32."""
     given = json.loads(learner["learner_model_param"]["base_score"])
-    bases = np.resize(np.array(given, dtype=np.float64), trees.outputs)
-    return list((np.log(bases / (1 - bases)) if _XGBOOST[learner["objective"]["name"]] == "logistic" else bases).tolist())
+    bases = np.resize(np.array(given, dtype=np.float32), trees.outputs)
+    one = np.float32(1)
+    return list((-np.log(one / bases - one) if _XGBOOST[learner["objective"]["name"]] == "logistic" else bases).astype(np.float64).tolist())
 
 
 def _tree(tree: dict[str, Any]) -> Split:
