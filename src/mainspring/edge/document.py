@@ -58,7 +58,8 @@ def document(
 def predictors(model: TabularModel) -> dict[str, Predictor | None]:
     """What predicts: ``model``, and of an interval by quantiles its two bounds."""
     bounds = model.interval if isinstance(model.interval, QuantileInterval) else None
-    return {"model": model.predictor, "low": bounds and bounds.low, "high": bounds and bounds.high}
+    low, high = (None, None) if bounds is None else (bounds.low, bounds.high)
+    return {"model": model.predictor, "low": low, "high": high}
 
 
 def functions_of(system: System, written: Mapping[str, Any]) -> list[Function]:
@@ -101,7 +102,7 @@ def _needed(system: System, wanted: set[str], given: Collection[str]) -> tuple[l
 
 
 def _request(system: System) -> list[dict[str, Any]]:
-    columns = []
+    columns: list[dict[str, Any]] = []
     for rule in rules(system.request):
         low, high = rule.limits if rule.field.type in (Type.INT, Type.FLOAT, Type.INSTANT) else (None, None)
         field = rule.field

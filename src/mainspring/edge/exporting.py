@@ -71,7 +71,7 @@ def embed(
     return Embedded(version.id, next(iter(files)), files, tuple(one["name"] for one in written["given"]), found)
 
 
-def as_files(registry: Registry, system: System, version: Version, exported: Exported, given: Collection[str] = ()) -> dict[str, bytes]:
+def as_files(registry: Registry, system: System, version: Version, exported: Exported, given: Collection[str] = ()) -> Mapping[str, bytes]:
     """An exported ONNX model, and beside it as JSON all that is done before and after it.
 
     Raises:

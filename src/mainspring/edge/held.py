@@ -51,4 +51,4 @@ def _apart(sample: Sample, answer: dict[str, Any], label: str) -> float:
     if [one is None for one in found] != [one is None for one in sample.expected]:
         return np.inf
     pairs = [(one, other) for one, other in zip(found, sample.expected, strict=True) if one is not None and other is not None]
-    return max(abs(one - other) / max(1.0, abs(other)) for one, other in pairs)
+    return max(float(abs(one - other)) / max(1.0, abs(other)) for one, other in pairs)

@@ -16,7 +16,7 @@ import numpy as np
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EDGE = 1e-12
 _DTYPES = {"int": np.int64, "instant": np.int64, "bool": np.bool_}
-_WANTED = {"str": str, "int": int, "float": (int, float), "bool": bool, "instant": str}
+_WANTED: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "bool": bool, "instant": str}
 _NAMED = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false", "instant": "a date and time in ISO 8601"}
 
 
@@ -258,8 +258,8 @@ def _instant(name: str, value: str) -> int:
 
 
 def _given(one: Mapping[str, Any], value: Any) -> Any:
-    wanted = {"instant": int, "json": (list, dict)}.get(one["type"], _WANTED.get(one["type"]))
-    if value is not None and (not isinstance(value, wanted) or (isinstance(value, bool) and one["type"] != "bool")):  # type: ignore[arg-type]
+    wanted: Any = {"instant": int, "json": (list, dict)}.get(one["type"], _WANTED.get(one["type"]))
+    if value is not None and (not isinstance(value, wanted) or (isinstance(value, bool) and one["type"] != "bool")):
         raise RequestError(one["name"], f"must be {_NAMED.get(one['type'], 'a list or map')} or null")
     return float(value) if one["type"] == "float" and value is not None else value
 
