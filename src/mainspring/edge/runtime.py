@@ -119,6 +119,10 @@ class Embedded:
         Raises:
             RequestError: the request, or what is given, does not hold to the contract.
         """
+        return self.answered(request, given)[0]
+
+    def answered(self, request: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The answer as `answer` gives it, and the values of all columns and features that it was made from."""
         values, unavailable = self._features(self._checked(request), given or {})
         answered_by, because, (score, low, high) = "model", None, (0.0, None, None)
         try:
@@ -131,7 +135,7 @@ class Embedded:
         if low is not None and high is not None:
             answer["interval"] = {"low": self._clip(low), "high": self._clip(high), "quantiles": said["quantiles"]}
         answer |= {} if because is None else {"because": because}
-        return answer | ({"flags": dict.fromkeys(sorted(unavailable), "unavailable")} if unavailable else {})
+        return answer | ({"flags": dict.fromkeys(sorted(unavailable), "unavailable")} if unavailable else {}), values
 
     def predict_row(self, values: Sequence[Any]) -> tuple[float, float | None, float | None]:
         """Answer and interval of one row of feature values in the encoder's order, None for null, before floor and ceiling."""
