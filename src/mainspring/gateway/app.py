@@ -52,7 +52,8 @@ Handler = Callable[[Request], Reply]
 
 
 class App:
-    """One system over HTTP: ``POST /v1/<system>`` answers, ``POST /v1/<system>/events/<source>`` takes in facts.
+    """One system over HTTP: ``POST /v1/<system>`` answers, ``POST /v1/<system>/events/<source>`` takes in facts, and
+    ``POST /v1/<system>/predictions`` answers that devices gave.
 
     ``GET`` of /v1/<system>, /healthz, /readyz, /metrics, /openapi.json and /docs describes it. Requests are checked against
     the contract of ``system.request`` before the service sees them. ``new_id`` makes the ids of requests that bring none.
@@ -124,6 +125,7 @@ class App:
         paths: dict[str, dict[str, Handler]] = {home: {"GET": self._metadata, "POST": self._answer}}
         for name in sources:
             paths[f"{home}/events/{name}"] = {"POST": self._events(name)}
+        paths[f"{home}/predictions"] = {"POST": self._take}
         paths["/healthz"] = {"GET": _constant(json_reply({"status": "ok"}))}
         paths["/readyz"] = {"GET": self._ready}
         paths["/metrics"] = {"GET": lambda _: Reply(200, self._metrics.text().encode(), CONTENT_TYPE)}
@@ -154,6 +156,12 @@ class App:
             return json_reply(self._service.ingest(source, rows))
 
         return handle
+
+    def _take(self, request: Request) -> Reply:
+        body = decode_json(request.headers, request.body, self._decoder)
+        if not isinstance(body, list):
+            raise RequestError("", "The body must be an array of answers.", 400)
+        return json_reply(self._service.take(body))
 
     def _metadata(self, _: Request) -> Reply:
         return json_reply({**describe.metadata(self._service.system), **self._service.metadata()})

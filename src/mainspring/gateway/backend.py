@@ -17,6 +17,7 @@ from mainspring.model_registry.registry import open_registry
 from mainspring.serving.answer import Answer
 from mainspring.serving.features import feature_schema
 from mainspring.serving.service import PredictionService
+from mainspring.serving.taken import DeviceAnswers
 from mainspring.serving.versions import load_system
 from mainspring.spec.aggregate import Value
 from mainspring.storage.log import Log
@@ -30,11 +31,12 @@ SEGMENT_ROWS = 5_000
 class Backend:
     """One System's live versions over the records of a workspace."""
 
-    def __init__(self, service: PredictionService, log: Log, ingestor: Ingestor) -> None:
+    def __init__(self, service: PredictionService, log: Log, ingestor: Ingestor, devices: DeviceAnswers) -> None:
         self.system = service.system
         self._service = service
         self._log = log
         self._ingestor = ingestor
+        self._devices = devices
         self._clock = SystemClock()
         rollout = self.system.rollout
         self._unit = self.system.request.event_id if rollout is None else rollout.unit
@@ -49,6 +51,10 @@ class Backend:
         """Append facts to the event log; they are durable when this returns, and readable online soon after."""
         done = self._ingestor.ingest_rows(source, rows, at=self._clock.now())
         return {"accepted": done.accepted, "rejected": done.rejected, "offset": done.offset}
+
+    def take(self, rows: list[Any]) -> dict[str, Any]:
+        """Take answers of devices into the prediction log."""
+        return self._devices.take(rows)
 
     def ready(self) -> str | None:
         """None when requests can be answered, else why not."""
@@ -73,6 +79,7 @@ def opened(workspace: Workspace, *, stream: bool) -> Iterator[Backend]:
     online = OnlineStore(system, store)
     columns = PredictionColumns(system.request.columns, feature_schema(system))
     writer = PredictionWriter(workspace.predictions, columns, rotate_rows=SEGMENT_ROWS)
+    devices = DeviceAnswers(system, workspace.predictions, columns)
     sources = {source.name: source for source in (system.request, *system.sources)}
     ingestor = Ingestor(log, sources, Quarantine(workspace.quarantine))
     stop, clock = threading.Event(), SystemClock()
@@ -82,12 +89,13 @@ def opened(workspace: Workspace, *, stream: bool) -> Iterator[Backend]:
         if stream:
             following.step()
             consumer.start()
-        yield Backend(PredictionService(system, registry, online, writer, clock), log, ingestor)
+        yield Backend(PredictionService(system, registry, online, writer, clock), log, ingestor, devices)
     finally:
         stop.set()
         if consumer.is_alive():
             consumer.join()
         writer.close()
+        devices.close()
         store.close()
         log.close()
         registry.close()
