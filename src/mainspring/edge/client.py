@@ -30,9 +30,9 @@ class Outside:
     low: float
     high: float
 
-    def __call__(self, score: float, interval: Mapping[str, Any] | None) -> bool:
+    def __call__(self, score: float, interval: Mapping[str, Any] | None) -> bool:  # noqa: ARG002
         """Whether it is."""
-        return interval is None and not self.low <= score <= self.high or not self.low <= score <= self.high
+        return not self.low <= score <= self.high
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class EdgeClient:
             raise DeclarationError(f"EdgeClient: {url!r} is no address of a server. Write for example 'http://localhost:8000'.")
         self._confident, self._deadline = confident, parse_duration(deadline) / 1e6
         self._clock, self._monotonic = clock or SystemClock(), monotonic
-        self._breaker = Breaker(monotonic, rng or random.Random())  # noqa: S311
+        self._breaker = Breaker(monotonic, rng or random.Random())
         self._log = AnswerLog(Path(log))
         self._system, self._label = self._module.MODEL.document["system"], self._module.MODEL.document["label"]
 
@@ -126,7 +126,8 @@ class EdgeClient:
         Raises:
             ServingError: the server cannot be reached or does not take them; what it took is remembered, the rest waits.
         """
-        taken, known, rejected = 0, 0, []
+        taken, known = 0, 0
+        rejected: list[Mapping[str, str]] = []
         while True:
             rows, position = self._log.next(_ROWS)
             if not rows:
@@ -145,8 +146,14 @@ class EdgeClient:
         self._log.close()
 
     def _record(
-        self, id: str, request: Mapping[str, Any], given: Mapping[str, Any], local: Mapping[str, Any], values: Mapping[str, Any], took: float
-    ) -> dict[str, Any]:  # fmt: skip
+        self,
+        id: str,
+        request: Mapping[str, Any],
+        given: Mapping[str, Any],
+        local: Mapping[str, Any],
+        values: Mapping[str, Any],
+        seconds: float,
+    ) -> dict[str, Any]:
         interval, computed = local.get("interval") or {}, {one["name"] for one in self._module.MODEL.document["functions"]}
         known = {name: value for name, value in values.items() if name in given or name in computed}
         return {
@@ -159,7 +166,7 @@ class EdgeClient:
             "score": local[self._label],
             "low": interval.get("low"),
             "high": interval.get("high"),
-            "latency_us": took * 1e6,
+            "latency_us": seconds * 1e6,
         }
 
     def _ask(self, request: Mapping[str, Any], id: str) -> Mapping[str, Any]:
@@ -202,7 +209,7 @@ def _loaded(path: Path) -> Any:
             raise ImportError("it is no Python file")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        module.MODEL.document["system"]  # noqa: B018
+        module.MODEL.document["system"]
     except (OSError, ImportError, SyntaxError, AttributeError, KeyError, ValueError) as error:
         raise ExportError(f"{path} cannot answer ({error}). Write it by: mainspring export SYSTEM --target python --out DIR") from error
     return module
