@@ -116,7 +116,8 @@ def file(space: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     registry.close()
     assert (done.held.difference, done.entry) == (0.0, "delivery.py")
     assert done.held.rows > 1_000
-    assert done.bytes == len(done.files["delivery.py"])
+    assert set(done.files) == {"delivery.py", "delivery.release.json"}
+    assert done.bytes == sum(map(len, done.files.values()))
     folder = tmp_path_factory.mktemp("exported")
     write(folder, done.files)
     return folder / done.entry

@@ -17,7 +17,9 @@ from urllib.parse import urlsplit
 from mainspring.clock import Clock, SystemClock, parse_duration
 from mainspring.edge.answer_log import AnswerLog
 from mainspring.edge.breaker import Breaker
-from mainspring.errors import DeclarationError, ExportError, RequestError, ServingError
+from mainspring.edge.release import fetch, kept
+from mainspring.errors import DeclarationError, ExportError, RegistryError, RequestError, ServingError
+from mainspring.model_registry.signatures import Verify
 
 _ROWS = 200
 _SYNC_SECONDS = 10.0
@@ -89,7 +91,9 @@ class EdgeClient:
         monotonic: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
-        self._module = _loaded(Path(model_file))
+        self._file = Path(model_file)
+        self._module: Any = _loaded(self._file)
+        self._before: Any = None
         self._url = urlsplit(url)
         if self._url.scheme not in ("http", "https") or not self._url.hostname:
             raise DeclarationError(f"EdgeClient: {url!r} is no address of a server. Write for example 'http://localhost:8000'.")
@@ -107,10 +111,7 @@ class EdgeClient:
             StorageError: the answer cannot be logged.
         """
         begin, id = self._monotonic(), request_id or secrets.token_hex(16)
-        try:
-            local, values = self._module.MODEL.answered(request, given)
-        except self._module.RequestError as error:
-            raise RequestError(error.field, str(error).removeprefix(f"{error.field}: ")) from error
+        local, values = self._answered(request, given)
         because = None
         if not self._confident(local[self._label], local.get("interval")):
             try:
@@ -136,6 +137,37 @@ class EdgeClient:
             self._log.take(position)
             taken, known, rejected = taken + told["taken"], known + told["known"], rejected + told["rejected"]
 
+    def update(self, address: str, verify: Verify) -> str:
+        """Answer with the file of a release from now on; the version it holds. See `mainspring.edge.release.fetch` for what is checked.
+
+        The file before it stays at hand: `roll_back` returns to it, and so does the first answer that the new one fails to give.
+
+        Raises:
+            RegistryError: the release is not signed, or its file is another or answers otherwise; the present one goes on.
+            StorageError: the release cannot be read or its file written; the present one goes on.
+        """
+        newer = fetch(address, self._file, _loaded, verify)
+        self._before, self._module = self._module, newer
+        return str(newer.MODEL.document["version"])
+
+    def roll_back(self) -> str:
+        """Answer with the file before the last update again; its version.
+
+        Raises:
+            RegistryError: there was none.
+        """
+        previous = kept(self._file)
+        if self._before is None and not previous.exists():
+            raise RegistryError(f"{self._file}: there is no file before it. Export one.")
+        self._module, self._before = self._before or _loaded(previous), None
+        previous.replace(self._file)
+        return str(self._module.MODEL.document["version"])
+
+    @property
+    def version(self) -> str:
+        """The version that answers on the device."""
+        return str(self._module.MODEL.document["version"])
+
     @property
     def waiting(self) -> bool:
         """Whether there are answers that the server does not have."""
@@ -144,6 +176,18 @@ class EdgeClient:
     def close(self) -> None:
         """Let go of the log."""
         self._log.close()
+
+    def _answered(self, request: Mapping[str, Any], given: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+        try:
+            found: tuple[dict[str, Any], dict[str, Any]] = self._module.MODEL.answered(request, given)
+        except self._module.RequestError as error:
+            raise RequestError(error.field, str(error).removeprefix(f"{error.field}: ")) from error
+        except Exception:
+            if self._before is None:
+                raise
+            self.roll_back()
+            return self._answered(request, given)
+        return found
 
     def _record(
         self,

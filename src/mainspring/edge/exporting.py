@@ -13,9 +13,11 @@ import numpy as np
 from mainspring.edge import browser, python_file
 from mainspring.edge.document import document, functions_of, plain, predictors, tables
 from mainspring.edge.held import Held
+from mainspring.edge.release import release
 from mainspring.edge.samples import samples
 from mainspring.errors import RegistryError, StorageError
 from mainspring.model_registry import ModelManifest, Registry, Version
+from mainspring.model_registry.registry import signing_key
 from mainspring.models.tabular import TabularModel
 from mainspring.spec import System
 from mainspring.storage.durable import replacing
@@ -113,4 +115,5 @@ def _python(
     text = python_file.python_file(whole, functions_of(system, written), about)
     asked, x = samples(system, model, written, rows), model.encoder.transform(rows.columns)
     found = python_file.hold(text, written["label"], asked, model.predictor, x, python_file.tolerance_of(whole["model"]))
-    return {f"{system.name}.py": text.encode()}, found
+    name, file = f"{system.name}.py", text.encode()
+    return {name: file, f"{system.name}.release.json": release(written["version"], name, file, asked, signing_key())}, found
