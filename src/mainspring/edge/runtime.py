@@ -216,11 +216,17 @@ class Embedded:
             for function in said["functions"]:
                 if unavailable.isdisjoint(function["inputs"]):
                     inputs = [_column(values[name], types[name]) for name in function["inputs"]]
-                    values[function["name"]] = _result(function, self._functions[function["name"]](*inputs))
+                    values[function["name"]] = self._called(function, inputs)
                 else:
                     unavailable.add(function["name"])
                     values[function["name"]] = function["default"]
         return values, unavailable
+
+    def _called(self, function: Mapping[str, Any], inputs: Sequence[Any]) -> Any:
+        try:
+            return _result(function, self._functions[function["name"]](*inputs))
+        except Exception as error:
+            raise RequestError(function["name"], f"cannot be computed from {', '.join(function['inputs'])}: {error}") from error
 
 
 def _model(body: Mapping[str, Any]) -> Any:

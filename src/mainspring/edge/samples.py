@@ -28,13 +28,14 @@ class Sample:
 
 
 def samples(system: System, model: TabularModel, written: Mapping[str, Any], rows: Dataset) -> list[Sample]:
-    """Those of ``rows``, and copies of them in which each nullable column of the request and each given feature is null in turn."""
+    """Those of ``rows``, and copies of them in which each nullable column of the request and each given number or text is null in turn."""
     types = {name: system.request.columns[name].type for name in system.request.columns.names}
     asked = [rule["name"] for rule in written["request"]]
     given = {one["name"]: Type(one["type"]) for one in written["given"]}
+    nullable = [name for name, type_ in given.items() if type_ in (Type.FLOAT, Type.STR)]
     columns = {name: to_values(rows.columns[name]) for name in (*asked, *given)}
     table = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    whole = [*table, *_with_nulls(table, [*(rule["name"] for rule in written["request"] if rule["nullable"]), *given])]
+    whole = [*table, *_with_nulls(table, [*(rule["name"] for rule in written["request"] if rule["nullable"]), *nullable])]
     found = []
     for row in whole:
         request = {
