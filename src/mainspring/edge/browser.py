@@ -40,7 +40,8 @@ def made(
             the runtime is not there.
     """
     models = {name: to_onnx(one) for name, one in predictors(model).items() if one is not None}
-    told = {**written, "question": system.question, "models": list(models)}
+    encoder = {**written["encoder"], "unknown": -1 if model.kind == "lightgbm" else None}
+    told = {**written, "encoder": encoder, "question": system.question, "models": list(models)}
     files = {name: (_PAGE / name).read_bytes() for name in ("index.html", "runtime.mjs")}
     files["functions.mjs"] = javascript(functions_of(system, written)).encode()
     files["model.json"] = json.dumps(told).encode()

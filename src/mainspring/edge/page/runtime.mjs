@@ -121,9 +121,10 @@ export class Embedded {
 }
 
 function encoded(encoder, name, value) {
-  const missing = encoder.medians[name] ?? NaN;
-  if (value === null) return missing;
   const codes = encoder.categories[name];
+  // A set of codes reads NaN as 0 in WebAssembly; where a model tells NaN and a code that is not learned not apart, that stands for it.
+  const missing = codes === undefined ? (encoder.medians[name] ?? NaN) : (encoder.unknown ?? NaN);
+  if (value === null) return missing;
   if (codes === undefined) return Number(value);
   return Object.hasOwn(codes, value) ? codes[value] : missing;
 }
