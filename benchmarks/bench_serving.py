@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import lightgbm
 import numpy as np
 from harness import QUICK, Bar, bar, peer, write
 from processes import CLIENT_CORE, Served, free_port, on_core, served
@@ -44,7 +45,7 @@ class Measured:
 def main() -> int:
     booster = fitted()
     x, bodies = requests(2_000)
-    expected = booster._model.predict(x[:CHECKED], num_threads=1)
+    expected = lightgbm.Booster(model_str=booster.ensemble.text).predict(x[:CHECKED], num_threads=1)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
         text = save(booster, Path(folder) / "workspace")
         servers = {

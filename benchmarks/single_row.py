@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import lightgbm
 import numpy as np
 from harness import QUICK, Bar, bar, interleaved
 
@@ -27,8 +28,8 @@ def single_row_bars() -> list[Bar]:
     rows = Rows(x, y)
     ours = LightGBMLearner(trees=200, leaves=31).fit(rows, names=NAMES, categorical=[NAMES[-1]], threads=1)
     trees = XGBoostLearner(trees=200, depth=5).fit(rows, names=NAMES, threads=1)
-    lightgbm, xgboost = ours._model, trees._model
-    bars = _timed("LightGBM", ours, lambda row: lightgbm.predict(row[None, :], num_threads=1), x, 2.5)
+    own, xgboost = lightgbm.Booster(model_str=ours.ensemble.text), trees._model
+    bars = _timed("LightGBM", ours, lambda row: own.predict(row[None, :], num_threads=1), x, 2.5)
     bars += _timed("XGBoost", trees, lambda row: xgboost.inplace_predict(row[None, :].astype(np.float32)), x, 3.0)
     for name, model, splits in (("LightGBM", ours, _splits(ours)), ("XGBoost", trees, _xgboost_splits(trees))):
         differing = [float(_differing(model, one)) for one in _cases(splits, rng).values()]
@@ -70,7 +71,7 @@ def _differing(model: Predictor, x: Floats) -> int:
 
 
 def _splits(booster: Booster) -> list[tuple[int, float]]:
-    frame = [tree["tree_structure"] for tree in booster._model.dump_model()["tree_info"]]
+    frame = [tree["tree_structure"] for tree in booster.ensemble.dump()["tree_info"]]
     found = []
     while frame:
         node = frame.pop()

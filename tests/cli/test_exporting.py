@@ -49,9 +49,10 @@ def ask(world: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
 
 
 def test_a_version_is_written_as_one_file_with_the_figures_of_its_parity(ask: Ask, world: Path) -> None:
-    told: dict[str, Any] = json.loads(ask("models", "export", "delivery", "1", "--to", "onnx", "-o", "one.onnx", "--json"))
-    file = (world / "one.onnx").read_bytes()
-    assert (told["version"], told["kind"], told["bytes"]) == ("model:delivery:1", "lightgbm", len(file))
+    told: dict[str, Any] = json.loads(ask("export", "delivery", "1", "--target", "onnx", "--out", "one", "--json"))
+    file = (world / "one" / "delivery.onnx").read_bytes()
+    assert (told["version"], told["kind"], told["files"]) == ("model:delivery:1", "lightgbm", ["delivery.json", "delivery.onnx"])
+    assert told["bytes"] > len(file)
     assert set(told["parity"]) == {"given", "thresholds", "missing", "unknown"}
     assert told["parity"]["given"]["rows"] == 2_000
     assert max(part["absolute"] for part in told["parity"].values()) == 0.0
@@ -61,17 +62,17 @@ def test_a_version_is_written_as_one_file_with_the_figures_of_its_parity(ask: As
 
 
 def test_the_champion_is_what_is_written_when_none_is_named(ask: Ask, world: Path) -> None:
-    told = ask("models", "export", "delivery", "-o", "champion.onnx", "--decide-at", "60")
-    assert "Wrote champion.onnx: model:delivery:2 (lightgbm) as ONNX" in told
-    assert "Next: mainspring models show delivery 2" in told
+    told = ask("export", "delivery", "--out", "champion", "--decide-at", "60")
+    assert "Wrote champion/delivery.onnx: model:delivery:2 for onnx" in told
+    assert "Next: mainspring models show delivery" in told
     assert "decided otherwise 0.00%" in told
 
 
 def test_a_file_that_cannot_be_written_and_a_version_that_is_not_there_are_one_line(ask: Ask) -> None:
-    assert "nothing is called 'champoin'. Did you mean 'champion'?" in ask("models", "export", "delivery", "champoin", "-o", "x", code=5)
-    told = ask("models", "export", "delivery", "-o", "nowhere/x.onnx", code=4)
-    assert "nowhere/x.onnx cannot be written: No such file or directory" in told
-    assert "mainspring models export eta" in ask("models", "export", "--help")
+    assert "nothing is called 'champoin'. Did you mean 'champion'?" in ask("export", "delivery", "champoin", "--out", "x", code=5)
+    told = ask("export", "delivery", "--out", "/proc/nowhere", code=4)
+    assert "/proc/nowhere cannot be written: No such file or directory" in told
+    assert "mainspring export eta" in ask("export", "--help")
 
 
 def test_an_exported_version_is_registered_and_served_like_any_other(world: Path, ask: Ask) -> None:
@@ -91,6 +92,6 @@ def test_an_exported_version_is_registered_and_served_like_any_other(world: Path
     assert (answer.answered_by, answer.version) == ("model", version.id)
     assert answer.interval is not None
     assert answer.reasons[0].feature == "km"
-    told: dict[str, Any] = json.loads(ask("models", "export", "delivery", "-o", "again.onnx", "--json"))
+    told: dict[str, Any] = json.loads(ask("export", "delivery", "--out", "again", "--json"))
     assert (told["version"], told["kind"]) == (version.id, "onnx")
     assert max(part["absolute"] for part in told["parity"].values()) == 0.0

@@ -16,6 +16,7 @@ from mainspring.cli.compressing import compress
 from mainspring.cli.deploying import deploy
 from mainspring.cli.evaluating import evaluate
 from mainspring.cli.explaining import counterfactual, explain
+from mainspring.cli.exporting import export
 from mainspring.cli.features import features
 from mainspring.cli.ingesting import ingest, quarantine
 from mainspring.cli.models import decision_line, models
@@ -203,6 +204,7 @@ main.add_command(deploy)
 main.add_command(train)
 main.add_command(evaluate)
 main.add_command(models)
+main.add_command(export)
 models.add_command(compress)
 models.add_command(explain)
 models.add_command(counterfactual)

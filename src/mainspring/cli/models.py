@@ -37,7 +37,6 @@ def models() -> None:
       mainspring models history eta
       mainspring models verify eta
       mainspring models prune eta --keep 5 --dry-run
-      mainspring models export eta champion --to onnx -o eta.onnx
       mainspring models compress eta champion --step prune:share=0.5 --metric mae --most-lost 0.1
       mainspring models explain eta --feature departure_delay
     """
@@ -213,56 +212,6 @@ def prune(system: str, keep: int, dry_run: bool, workspace: Path | None, reason:
     size = sum(version.manifest.get("bytes") or 0 for version in gone)
     would = "Would drop" if dry_run else "Dropped"
     click.echo(json.dumps(ids) if as_json else f"{would} artifacts of {len(ids)} versions, {size / 1e6:.2f} MB: {', '.join(ids) or 'none'}")
-
-
-@models.command()
-@click.argument("system")
-@click.argument("which", default="champion")
-@click.option("--to", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="The form.")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file to write.")
-@click.option("--decide-at", type=float, multiple=True, help="A threshold of decisions, on both sides of which rows must stay.")
-@workspace_option
-@json_option
-def export(
-    system: str, which: str, to: str, output: Path, decide_at: tuple[float, ...], workspace: Path | None, as_json: bool
-) -> None:  # fmt: skip
-    """Write the model of the version WHICH, by default the champion, as one file that other runtimes read, too.
-
-    The file is compared with the version on rows of its data set, exactly on thresholds and beside them, with missing values and with
-    unknown categories; one that answers otherwise is not written. It needs: pip install 'mainspring[onnx]'.
-
-    \b
-    Example:
-      mainspring models export eta -o eta.onnx
-      mainspring models export eta 3 --to onnx -o eta-3.onnx --json
-    """
-    from mainspring.cli.progress import Bars
-    from mainspring.cli.systems import newest_workspace
-    from mainspring.errors import StorageError
-    from mainspring.serving.versions import load_system
-    from mainspring.storage.durable import replacing
-    from mainspring.storage.tables import Tables
-    from mainspring.storage.workspace import Workspace
-    from mainspring.training.dataset import DatasetBuilder
-    from mainspring.training.exporting import export as exported
-
-    folder = workspace or newest_workspace(system)
-    with _opened(system, folder) as registry, Bars(quiet=as_json) as bars:
-        builder = DatasetBuilder(load_system(registry, system), Tables(Workspace(folder).tables))
-        version = registry.resolve(system, which)
-        done = exported(registry, builder, version, decide_at=decide_at, progress=lambda at, of: bars.step("data set", at, of))
-    try:
-        with replacing(output) as file:
-            file.write(done.file)
-    except OSError as error:
-        raise StorageError(f"{output} cannot be written: {error.strerror}. Name a file in a folder that exists.") from error
-    if as_json:
-        told = {"version": done.version, "kind": done.kind, "file": str(output), "bytes": len(done.file)}
-        click.echo(json.dumps({**told, "columns": done.columns, "parity": asdict(done.parity)["parts"]}))
-        return
-    click.echo("\n".join(done.parity.lines()))
-    click.echo(f"Wrote {output}: {done.version} ({done.kind}) as {to.upper()}, {len(done.file) / 1e6:.2f} MB, {len(done.columns)} columns.")
-    click.echo(f"Any runtime of ONNX reads it. Next: mainspring models show {system} {version.number}")
 
 
 def decision_line(decision: Decision) -> str:

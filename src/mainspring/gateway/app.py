@@ -24,7 +24,8 @@ _REASONS = {400: "malformed", 408: "too_slow", 413: "too_large", 415: "media_typ
 
 
 class App:
-    """Systems over HTTP: ``POST /v1/<system>`` answers, ``POST /v1/<system>/rows`` many rows, ``.../events/<source>`` takes in facts.
+    """Systems over HTTP: ``POST /v1/<system>`` answers, ``.../rows`` many rows; ``.../events/<source>`` takes in facts, and
+    ``.../predictions`` answers that devices gave.
 
     ``GET`` of /v1/<system>, /healthz, /readyz, /metrics, /openapi.json and /docs describes them; /v2 is the Open Inference Protocol.
     ``new_id`` makes the ids of requests that bring none. Once ``draining`` is set it is not ready any more, and answers all the same.

@@ -20,6 +20,7 @@ from mainspring.model_registry.registry import open_registry
 from mainspring.serving.answer import Answer, Ask
 from mainspring.serving.features import feature_schema
 from mainspring.serving.service import PredictionService, Split
+from mainspring.serving.taken import DeviceAnswers
 from mainspring.serving.versions import load_system
 from mainspring.spec import System
 from mainspring.spec.aggregate import Value
@@ -34,11 +35,12 @@ SEGMENT_ROWS = 5_000
 class Backend:
     """One System's live versions over the records of a workspace."""
 
-    def __init__(self, service: PredictionService, log: Log, ingestor: Ingestor) -> None:
+    def __init__(self, service: PredictionService, log: Log, ingestor: Ingestor, devices: DeviceAnswers) -> None:
         self.system = service.system
         self._service = service
         self._log = log
         self._ingestor = ingestor
+        self._devices = devices
         self._clock = SystemClock()
 
     def answer(self, row: Mapping[str, Value], *, request_id: str, explain: bool) -> Answer:
@@ -66,6 +68,10 @@ class Backend:
         done = self._ingestor.ingest_rows(source, rows, at=self._clock.now())
         return {"accepted": done.accepted, "rejected": done.rejected, "offset": done.offset}
 
+    def take(self, rows: list[Any]) -> dict[str, Any]:
+        """Take answers of devices into the prediction log."""
+        return self._devices.take(rows)
+
     def ready(self) -> str | None:
         """None when requests can be answered, else why not."""
         return self._service.ready()
@@ -91,6 +97,7 @@ def opened(workspace: Workspace, *, stream: bool, worker: str = "0") -> Iterator
     online = OnlineStore(system, store)
     columns = PredictionColumns(system.request.columns, feature_schema(system))
     writer = PredictionWriter(workspace.predictions, columns, worker=worker, rotate_rows=SEGMENT_ROWS)
+    devices = DeviceAnswers(system, workspace.predictions, columns)
     sources = {source.name: source for source in (system.request, *system.sources)}
     ingestor = Ingestor(log, sources, Quarantine(workspace.quarantine))
     stop, clock = threading.Event(), SystemClock()
@@ -100,12 +107,13 @@ def opened(workspace: Workspace, *, stream: bool, worker: str = "0") -> Iterator
         if stream:
             following.step()
             consumer.start()
-        yield Backend(PredictionService(system, registry, online, writer, clock, _split(system)), log, ingestor)
+        yield Backend(PredictionService(system, registry, online, writer, clock, _split(system)), log, ingestor, devices)
     finally:
         stop.set()
         if consumer.is_alive():
             consumer.join()
         writer.close()
+        devices.close()
         store.close()
         log.close()
         registry.close()

@@ -52,6 +52,7 @@ class Front:
         paths: dict[str, dict[str, Handler]] = {
             self.home: {"GET": self._metadata, "POST": self._answer},
             f"{self.home}/rows": {"POST": self._rows},
+            f"{self.home}/predictions": {"POST": self._take},
         }
         for source in {source.name: source for source in (self.system.request, *self.system.sources)}:
             paths[f"{self.home}/events/{source}"] = {"POST": self._events(source)}
@@ -109,6 +110,13 @@ class Front:
             return json_reply(self.service.ingest(source, rows))
 
         return handle
+
+    def _take(self, request: Request) -> Reply:
+        check_json_type(request.headers)
+        body = decode_json(request.body, self._decoder)
+        if not isinstance(body, list):
+            raise RequestError("", "The body must be an array of answers.", 400)
+        return json_reply(self.service.take(body))
 
     def _metadata(self, _: Request) -> Reply:
         return json_reply({**describe.metadata(self.system), **self.service.metadata()})

@@ -36,6 +36,14 @@ class Service(Protocol):
         """Take in facts of a source as they came, unchecked; what was accepted and rejected, ready for JSON."""
         ...
 
+    def take(self, rows: list[Any]) -> dict[str, Any]:
+        """Take in answers that devices gave, each once by its id; what was taken, known and rejected, ready for JSON.
+
+        Raises:
+            RequestError: a row is no such answer.
+        """
+        ...
+
     def ready(self) -> str | None:
         """None when it can answer, else what is missing."""
         ...

@@ -288,6 +288,16 @@ class Registry:
         return version
 
 
+def signing_key(environment: Mapping[str, str] = os.environ) -> Sign | None:
+    """What signs with the key in the PEM file that ``MAINSPRING_SIGNING_KEY`` names, None where it names none; errors as below."""
+    private = environment.get(SIGNING_KEY)
+    if not private:
+        return None
+    from mainspring.model_registry.adapters import ed25519
+
+    return ed25519.signer(Path(private))
+
+
 def open_registry(address: str | Path, environment: Mapping[str, str] = os.environ) -> Registry:
     """The registry at an address, with the keys in the PEM files that ``MAINSPRING_SIGNING_KEY`` and ``MAINSPRING_PUBLIC_KEY`` name.
 
@@ -301,5 +311,4 @@ def open_registry(address: str | Path, environment: Mapping[str, str] = os.envir
         return Registry(address)
     from mainspring.model_registry.adapters import ed25519
 
-    sign = ed25519.signer(Path(private)) if private else None
-    return Registry(address, sign=sign, verify=ed25519.verifier(Path(public)) if public else None)
+    return Registry(address, sign=signing_key(environment), verify=ed25519.verifier(Path(public)) if public else None)

@@ -66,9 +66,9 @@ def unsealed(file: bytes) -> bytes:
     """
     model, entry, digest = file[:-_SEAL], file[-_SEAL:-64], file[-64:]
     if entry != _ENTRY:
-        raise RegistryError("ONNX file: it is cut off, or mainspring did not write it. Export the model again: mainspring models export.")
+        raise RegistryError("ONNX file: it is cut off, or mainspring did not write it. Export the model again: mainspring export.")
     if hashlib.sha256(model).hexdigest().encode() != digest:
-        raise RegistryError("ONNX file: it was altered since it was written. Export the model again: mainspring models export.")
+        raise RegistryError("ONNX file: it was altered since it was written. Export the model again: mainspring export.")
     return model
 
 

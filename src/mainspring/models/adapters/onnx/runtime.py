@@ -47,7 +47,7 @@ class OnnxLearner:
         Raises:
             TrainingError: always.
         """
-        raise TrainingError("A model in ONNX is exported, not fitted. Train another kind and export it: mainspring models export.")
+        raise TrainingError("A model in ONNX is exported, not fitted. Train another kind and export it: mainspring export.")
 
     def load(self, artifacts: Mapping[str, bytes], names: Sequence[str]) -> OnnxPredictor:
         """The predictor in ``model.onnx``.
@@ -56,7 +56,7 @@ class OnnxLearner:
             RegistryError: the file is damaged, foreign, or one for other columns.
         """
         if MODEL not in artifacts:
-            raise RegistryError(f"Model files: '{MODEL}' is missing. Export the model again: mainspring models export.")
+            raise RegistryError(f"Model files: '{MODEL}' is missing. Export the model again: mainspring export.")
         predictor = OnnxPredictor(artifacts[MODEL])
         if predictor.names != tuple(names):
             raise RegistryError(

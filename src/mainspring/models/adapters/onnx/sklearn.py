@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from mainspring.errors import ExportError
+from mainspring.models.adapters.onnx import trees
 from mainspring.models.adapters.onnx.graph import FLOAT32, FLOAT64, Graph
-from mainspring.models.adapters.onnx.trees import Ensemble, Split, always
 from mainspring.models.adapters.sklearn import Estimator
 from mainspring.models.onnx_file import Description, meanings
 from mainspring.models.parity import Probes
 from mainspring.models.protocol import Floats
+from mainspring.models.trees import Ensemble, Split, always
 
 TOLERANCE = 1e-9
 _TREES = ("DecisionTree", "ExtraTree", "RandomForest", "ExtraTrees")
@@ -26,7 +27,7 @@ def write(estimator: Estimator, reference: Floats) -> bytes:
         ExportError: the estimator is no tree and no forest.
     """
     graph, ensemble = Graph(), _ensemble(estimator)
-    score = ensemble.write(graph, graph.add("Cast", graph.add("Cast", "x", to=FLOAT32), to=FLOAT64))
+    score = trees.write(ensemble, graph, graph.add("Cast", graph.add("Cast", "x", to=FLOAT32), to=FLOAT64))
     about = Description("sklearn", estimator.names, meanings(_LINKS[estimator._task], estimator.outputs), tuple(reference.tolist()))
     return graph.finish(about, score, score, [len(estimator.names)])
 
@@ -40,9 +41,9 @@ def _ensemble(estimator: Estimator) -> Ensemble:
     name = type(estimator._model).__name__
     if name.removesuffix("Regressor").removesuffix("Classifier") not in _TREES:
         raise ExportError(f"Sklearn('{name}'): there is no ONNX form of it. These have one: {', '.join(_TREES)}, of both tasks.")
-    trees = [one.tree_ for one in getattr(estimator._model, "estimators_", [estimator._model])]
+    grown = [one.tree_ for one in getattr(estimator._model, "estimators_", [estimator._model])]
     chosen = [1] if estimator._task == "binary" else range(estimator.outputs)
-    parts = [_tree(tree, tree.value[:, 0, output] / len(trees)) for tree in trees for output in chosen]
+    parts = [_tree(tree, tree.value[:, 0, output] / len(grown)) for tree in grown for output in chosen]
     return Ensemble(tuple(parts), estimator.outputs, np.float64)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,57 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from mainspring.models.adapters.onnx.graph import ML, Graph, numpy_helper
-from mainspring.models.parity import Probes
+from mainspring.models.trees import Ensemble, Split
 
 _AT_MOST, _LESS, _AMONG = 0, 1, 6
 _SUM = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
-    """A row goes to ``low`` where its column is at most ``value`` (``less``: below it), or, if there are ``members``, one of them.
-
-    A missing number goes to ``low`` if ``missing_low``. A branch is a split or a leaf's number.
-    """
-
-    column: int
-    value: float
-    low: Split | float
-    high: Split | float
-    missing_low: bool = False
-    less: bool = False
-    members: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Ensemble:
-    """Trees whose sums are the scores: tree ``i`` adds to output ``i % outputs``; ``dtype`` is that of all its numbers."""
-
-    trees: tuple[Split, ...]
-    outputs: int
-    dtype: type[np.floating[Any]]
-
-    def write(self, graph: Graph, x: str) -> str:
-        """The scores of shape ``(n, outputs)``, of ``dtype`` like ``x``."""
-        table = _Table()
-        roots = [table.place(tree, number % self.outputs) for number, tree in enumerate(self.trees)]
-        return graph.add("TreeEnsemble", x, domain=ML, tree_roots=roots, n_targets=self.outputs, **table.attributes(self.dtype))
-
-    def probes(self) -> Probes:
-        """Its thresholds and categories."""
-        splits = [split for tree in self.trees for split in _splits(tree)]
-        largest = np.finfo(np.float32).max
-        edges = {(split.column, split.value) for split in splits if not split.members and abs(split.value) < largest}
-        counts: dict[int, int] = {}
-        for split in splits:
-            if split.members:
-                counts[split.column] = max(counts.get(split.column, 0), int(max(split.members)) + 1)
-        return Probes(sorted(edges), counts, self.dtype)
-
-
-def always(value: float) -> Split:
-    """A tree of one leaf."""
-    return Split(0, 0.0, value, value)
+def write(ensemble: Ensemble, graph: Graph, x: str) -> str:
+    """The scores of shape ``(n, outputs)``, of the ensemble's ``dtype`` like ``x``."""
+    table = _Table()
+    roots = [table.place(tree, number % ensemble.outputs) for number, tree in enumerate(ensemble.trees)]
+    return graph.add("TreeEnsemble", x, domain=ML, tree_roots=roots, n_targets=ensemble.outputs, **table.attributes(ensemble.dtype))
 
 
 @dataclass
@@ -106,10 +65,3 @@ class _Table:
             "leaf_weights": numpy_helper.from_array(np.array(self.leaves, dtype=dtype)),
             **({"membership_values": numpy_helper.from_array(np.array(members, dtype=dtype))} if members else {}),
         }
-
-
-def _splits(branch: Split | float) -> Iterator[Split]:
-    if isinstance(branch, Split):
-        yield branch
-        yield from _splits(branch.low)
-        yield from _splits(branch.high)
