@@ -16,6 +16,7 @@ from mainspring.cli.evaluating import evaluate
 from mainspring.cli.explaining import counterfactual, explain
 from mainspring.cli.features import features
 from mainspring.cli.ingesting import ingest, quarantine
+from mainspring.cli.keys import keys
 from mainspring.cli.models import decision_line, models
 from mainspring.cli.runs import runs
 from mainspring.cli.streaming import dead_letters, stream
@@ -154,17 +155,28 @@ def draw(system: str, form: str, output: Path | None) -> None:
 @workspace_option
 @click.option("--port", default=8000, show_default=True, help="Port on 127.0.0.1; 0 for a free one.")
 @click.option("--no-stream", is_flag=True, help="Leave the online store to `mainspring features stream`.")
-def serve(system: str, workspace: Path | None, port: int, no_stream: bool) -> None:
+@click.option(
+    "--settings", type=click.Path(path_type=Path), default=None, help="TOML file of who may come in, limits, logs: docs/gateway.md."
+)
+def serve(system: str, workspace: Path | None, port: int, no_stream: bool, settings: Path | None) -> None:
     """Serve a system's live version over HTTP, from the workspace of a run.
 
     \b
     Example:
       mainspring serve eta --port 8000
+      mainspring serve eta --settings gateway.toml
     """
     from mainspring.cli.running import serve_workspace
     from mainspring.cli.systems import newest_workspace
 
-    serve_workspace(workspace or newest_workspace(system), port, stream=not no_stream)
+    if settings is not None:
+        from mainspring.gateway.settings import read_settings
+
+        read_settings(settings)
+    serve_workspace(workspace or newest_workspace(system), port, stream=not no_stream, settings=settings)
+
+
+main.add_command(keys)
 
 
 @main.command()

@@ -94,11 +94,11 @@ def show(report: Report, *, as_json: bool) -> None:
         print_report(report, Console(width=None if sys.stdout.isatty() else 120))
 
 
-def serve_workspace(folder: Path, port: int, *, stream: bool = True) -> None:
+def serve_workspace(folder: Path, port: int, *, stream: bool = True, settings: Path | None = None) -> None:
     """Serve until interrupted; with ``stream`` the server also keeps the online store up with the event log."""
     from mainspring.loop.server_process import ServerProcess
 
-    with ServerProcess(folder, port=port, stream=stream) as server:
+    with ServerProcess(folder, port=port, stream=stream, settings=settings) as server:
         click.echo(f"Serving {folder} on {server.url}  docs: {server.url}/docs  stop: Ctrl-C")
         try:
             server.wait()

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
-import secrets
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -13,6 +10,7 @@ import msgspec
 
 from mainspring.errors import DataError, RequestError, ServingError, StorageError, did_you_mean
 from mainspring.gateway import describe
+from mainspring.gateway.door import Door
 from mainspring.gateway.http import (
     Disconnected,
     Receive,
@@ -26,15 +24,21 @@ from mainspring.gateway.http import (
     read_body,
     send_reply,
 )
-from mainspring.gateway.metrics import CONTENT_TYPE, Metrics
+from mainspring.gateway.metrics import CONTENT_TYPE
 from mainspring.gateway.service import Service
+from mainspring.gateway.settings import Settings
 from mainspring.ingestion import Contract
 
 _log = logging.getLogger(__name__)
-_SAFE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _RETRY_SECONDS = "1"
 _GONE = 499
 _STORAGE_FAILED = "A record or store failed; see the server's log. Send events again: one event id counts once."
+_PAGE_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
 _REASONS = {400: "malformed", 408: "too_slow", 413: "too_large", 415: "media_type"}
 
 
@@ -55,13 +59,13 @@ class App:
     """One system over HTTP: ``POST /v1/<system>`` answers, ``POST /v1/<system>/events/<source>`` takes in facts.
 
     ``GET`` of /v1/<system>, /healthz, /readyz, /metrics, /openapi.json and /docs describes it. Requests are checked against
-    the contract of ``system.request`` before the service sees them. ``new_id`` makes the ids of requests that bring none.
+    the contract of ``system.request`` before the service sees them. ``door`` lets requests in; without it everybody may come.
     """
 
-    def __init__(self, service: Service, *, new_id: Callable[[], str] = lambda: secrets.token_hex(16)) -> None:
+    def __init__(self, service: Service, door: Door | None = None) -> None:
         self._service = service
-        self._new_id = new_id
-        self._metrics = Metrics()
+        self._door = door or Door(Settings())
+        self._metrics = self._door.metrics
         self._contract = Contract(service.system.request)
         self._decoder = msgspec.json.Decoder()
         self._fields = frozenset(service.system.request.schema.names)
@@ -69,21 +73,18 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        started = time.perf_counter()
         headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"")
-        request_id = given.decode() if _SAFE_ID.fullmatch(given) else self._new_id()
         methods = self._routes.get(scope["path"])
-        route = "other" if methods is None else scope["path"]
+        visit = self._door.enter(scope, headers, methods is not None)
+        request_id = visit.identity.request_id
         try:
-            reply = await self._reply(scope, headers, request_id, methods, receive)
+            reply = await self._door.check(visit, scope) or await self._reply(scope, headers, request_id, methods, receive)
         except Disconnected:
-            self._metrics.count(route, _GONE, time.perf_counter() - started)
+            self._door.leave(visit, Reply(_GONE, b""))
             return
         except Exception as error:
-            reply = self._refuse(error, route, request_id)
-        self._metrics.count(route, reply.status, time.perf_counter() - started, reply.answered_by, reply.version)
-        await send_reply(reply, request_id, send)
+            reply = self._refuse(error, visit.route, request_id)
+        await send_reply(reply, request_id, send, self._door.leave(visit, reply))
 
     async def _reply(
         self, scope: Scope, headers: Mapping[bytes, bytes], request_id: str, methods: dict[str, Handler] | None, receive: Receive
@@ -96,7 +97,8 @@ class App:
             allowed = ", ".join(methods)
             message = f"{scope['method']} is not possible here. Use {allowed}."
             return error_reply(405, message, request_id, headers={"allow": allowed})
-        body = await read_body(headers, receive) if scope["method"] == "POST" else b""
+        posted = scope["method"] == "POST"
+        body = await read_body(scope, headers, receive, self._door.body_limit(scope["path"])) if posted else b""
         return handler(Request(request_id, headers, scope["query_string"], body))
 
     def _refuse(self, error: Exception, route: str, request_id: str) -> Reply:
@@ -128,7 +130,7 @@ class App:
         paths["/readyz"] = {"GET": self._ready}
         paths["/metrics"] = {"GET": lambda _: Reply(200, self._metrics.text().encode(), CONTENT_TYPE)}
         paths["/openapi.json"] = {"GET": _constant(json_reply(describe.openapi(system)))}
-        paths["/docs"] = {"GET": _constant(Reply(200, describe.page(system).encode(), "text/html; charset=utf-8"))}
+        paths["/docs"] = {"GET": _constant(Reply(200, describe.page(system).encode(), "text/html; charset=utf-8", _PAGE_HEADERS))}
         for methods in paths.values():
             if "GET" in methods:
                 methods["HEAD"] = methods["GET"]
@@ -140,8 +142,8 @@ class App:
         if not isinstance(body, dict):
             raise RequestError("", "The body must be one JSON object with the request's columns.", 400)
         answer = self._service.answer(self._contract.check(body), request_id=request.id, explain=explain)
-        answered_by, version = getattr(answer, "answered_by", None), getattr(answer, "version", None)
-        return Reply(200, msgspec.json.encode(answer), answered_by=str(answered_by or ""), version=str(version or ""))
+        answered_by, version, variant = (str(getattr(answer, name, None) or "") for name in ("answered_by", "version", "variant"))
+        return Reply(200, msgspec.json.encode(answer), answered_by=answered_by, version=version, variant=variant)
 
     def _events(self, source: str) -> Handler:
         def handle(request: Request) -> Reply:

@@ -11,12 +11,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 
 from mainspring.errors import ServingError
 from mainspring.gateway.app import App
+from mainspring.gateway.door import Door, open_door
 from mainspring.gateway.service import Service
+from mainspring.gateway.settings import Settings
 
 BACKLOG = 2048
 GRACE_SECONDS = 10
@@ -28,10 +32,11 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     *,
+    settings: Settings | None = None,
     announce: Callable[[int], None] | None = None,
     exit_with_parent: bool = False,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, answer what has begun, and return.
+    """Serve under ``settings`` until SIGTERM or SIGINT, answer what has begun, and return.
 
     ``port`` 0 takes a free one; ``announce`` gets the actual one as soon as connections are accepted. With
     ``exit_with_parent`` it also ends when standard input closes. Call it from the main thread.
@@ -39,8 +44,9 @@ def serve(
     Raises:
         ServingError: the address cannot be bound.
     """
-    server, listener = _server(service), _listen(host, port)
-    with _stopped_by_signals(server):
+    door = open_door(settings or Settings())
+    server, listener = _server(service, door), _listen(host, port)
+    with contextlib.closing(door), _stopped_by_signals(server):
         gc.collect()
         gc.freeze()
         if announce is not None:
@@ -51,13 +57,14 @@ def serve(
 
 
 @contextlib.contextmanager
-def background(service: Service, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+def background(service: Service, host: str = "127.0.0.1", port: int = 0, *, settings: Settings | None = None) -> Iterator[str]:
     """Serve in a thread of this process while the context lasts; gives the base URL.
 
     Raises:
         ServingError: the address cannot be bound, or the server does not start.
     """
-    server, listener = _server(service), _listen(host, port)
+    door = open_door(settings or Settings())
+    server, listener = _server(service, door), _listen(host, port)
     bound = listener.getsockname()[1]
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
@@ -67,27 +74,40 @@ def background(service: Service, host: str = "127.0.0.1", port: int = 0) -> Iter
         listener.close()
         raise ServingError(f"Server, {host}:{bound}: it did not start. Its log says why.")
     try:
-        yield f"http://{host}:{bound}"
+        yield f"{'http' if door.certificate is None else 'https'}://{host}:{bound}"
     finally:
         server.should_exit = True
         thread.join()
+        door.close()
 
 
-def _server(service: Service) -> uvicorn.Server:
+def _server(service: Service, door: Door) -> uvicorn.Server:
+    certificate = door.certificate
     config = uvicorn.Config(
-        App(service),
+        App(service, door),
         loop="auto",
-        http="auto" if sys.platform == "win32" else "httptools",
+        http=cast(Any, _connections(door)),
         ws="none",
         lifespan="off",
         access_log=False,
         log_config=None,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=cast(Any, door.settings.timeouts.idle),
+        ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
         timeout_graceful_shutdown=GRACE_SECONDS,
         backlog=BACKLOG,
     )
     return uvicorn.Server(config)
+
+
+def _connections(door: Door) -> Any:
+    """What makes connections; on Windows, which has no httptools, they are uvicorn's own and have no limits."""
+    if sys.platform == "win32":
+        return "auto"
+    from mainspring.gateway.connection import GuardedProtocol
+
+    return partial(GuardedProtocol, door.wire)
 
 
 def _listen(host: str, port: int) -> socket.socket:
