@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -70,14 +72,14 @@ def test_an_idle_connection_is_ended(strict):
 
 def test_a_client_that_does_not_read(strict):
     with connected(strict) as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.settimeout(0.5)
-        began = time.monotonic()
-        with contextlib.suppress(OSError):
-            while time.monotonic() - began < 10:
-                with contextlib.suppress(TimeoutError):
-                    connection.sendall(b"GET /docs HTTP/1.1\r\nhost: a\r\n\r\n" * 100)
-        assert time.monotonic() - began < 6
+        connection.settimeout(0.2)
+        with contextlib.suppress(TimeoutError):
+            connection.sendall(b"GET /docs HTTP/1.1\r\nhost: a\r\n\r\n" * 2000)
+        poll, until = select.poll(), time.monotonic() + 15
+        poll.register(connection, 0)
+        while not poll.poll(100) and time.monotonic() < until:
+            pass
+        assert time.monotonic() < until
     assert httpx.get(f"{strict}/healthz", trust_env=False).status_code == 200
 
 
@@ -134,7 +136,7 @@ def test_shapes_of_smuggling_are_refused(url, head):
         connection.sendall(HEAD + head + b"\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
         answer = rest(connection)
         assert answer.startswith(b"HTTP/1.1 400"), answer
-        assert answer.count(b"HTTP/1.1") == 1
+        assert len(re.findall(rb"HTTP/1\.1 \d\d\d ", answer)) == 1
 
 
 def test_no_host(url):

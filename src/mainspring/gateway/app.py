@@ -99,6 +99,7 @@ class App:
             return error_reply(405, message, request_id, headers={"allow": allowed})
         posted = scope["method"] == "POST"
         body = await read_body(scope, headers, receive, self._door.body_limit(scope["path"])) if posted else b""
+        self._door.begin()
         return handler(Request(request_id, headers, scope["query_string"], body))
 
     def _refuse(self, error: Exception, route: str, request_id: str) -> Reply:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
+import struct
 import time
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from mainspring.gateway.tls import name_in
 from mainspring.gateway.wire import Wire
@@ -37,6 +39,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._due = _NEVER
         self._write_due = _NEVER
         self._lingering = False
+        self._answering: RequestResponseCycle | None = None
         self._status = 400
         self.late = False
         self.certificate = ""
@@ -58,8 +61,10 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refuse(503)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Forget it; what is being answered learns of it, though other requests came after it."""
         self._wire.open.discard(self)
+        if self._answering is not None:
+            self._answering.disconnected = True
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -116,6 +121,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._due = _NEVER
         super().on_message_complete()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002
         """Refuse what the parser, or a limit, did not let through."""
         if self.cycle is not None and self.cycle.response_started:
@@ -137,12 +146,18 @@ class GuardedProtocol(HttpToolsProtocol):
         """Show out whoever has had its time."""
         if self._lingering or now >= self._write_due:
             if now >= min(self._write_due, self._due):
-                self._wire.refused("slow_reader") if not self._lingering else None
-                self.transport.abort()
+                self._reset()
         elif self.transport.is_closing():
             self._write_due = min(self._write_due, now + self._wire.timeouts.write)
         elif now >= self._due:
             self._out_of_time()
+
+    def _reset(self) -> None:
+        if not self._lingering:
+            self._wire.refused("slow_reader")
+            at_once = struct.pack("ii", 1, 0)
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        self.transport.abort()
 
     def _out_of_time(self) -> None:
         if self._head_bytes is not None:

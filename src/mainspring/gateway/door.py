@@ -40,6 +40,10 @@ class Shared(Protocol):
         """Count one request; what is exceeded, None for nothing."""
         ...
 
+    async def close(self) -> None:
+        """Close the connections."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -121,6 +125,7 @@ class Door:
         self._timer = timer
         draw = (random or Random()).getrandbits
         self._new_id: Callable[[], str] = lambda: f"{draw(128):032x}"
+        self._began: float | None = None
         self._rates: dict[str, tuple[Rate, Terms | None] | None] = {}
 
     def enter(self, scope: Scope, headers: Mapping[bytes, bytes], known: bool) -> Visit:
@@ -146,20 +151,29 @@ class Door:
         limits = self.settings.limits
         return limits.bodies.get(path, limits.body)
 
+    def begin(self) -> None:
+        """A handler begins; it keeps the loop to itself until `leave`."""
+        self._began = self._timer()
+
     def leave(self, visit: Visit, reply: Reply) -> Headers:
         """Count the request and write it down; gives the headers that its answer carries because of who asked."""
         now = self._timer()
         seconds = now - visit.started
         if visit.admitted:
             self.admission.finished()
-            self.wire.handled(now)
+        if self._began is not None:
+            self.wire.handled(self._began, now)
+            self._began = None
         self.metrics.count(visit.route, reply.status, seconds, reply.answered_by, reply.version, reply.variant)
         if self._log is not None:
             self._log.write(self._line(visit, reply, seconds))
         return self._origins.headers(visit.headers.get(b"origin")) if self._origins.some else []
 
-    def close(self) -> None:
-        """Write what is still to be written."""
+    async def close(self) -> None:
+        """Let go of the server of the limits, and write what is still to be written."""
+        self.wire.stop()
+        if self._shared is not None:
+            await self._shared.close()
         if self._log is not None:
             self._log.close()
 

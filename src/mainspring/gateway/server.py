@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import os
@@ -46,14 +47,14 @@ def serve(
     """
     door = open_door(settings or Settings())
     server, listener = _server(service, door), _listen(host, port)
-    with contextlib.closing(door), _stopped_by_signals(server):
+    with _stopped_by_signals(server):
         gc.collect()
         gc.freeze()
         if announce is not None:
             announce(listener.getsockname()[1])
         if exit_with_parent:
             threading.Thread(target=_await_end_of_input, args=(server,), daemon=True).start()
-        server.run(sockets=[listener])
+        _run(server, door, listener)
 
 
 @contextlib.contextmanager
@@ -66,7 +67,7 @@ def background(service: Service, host: str = "127.0.0.1", port: int = 0, *, sett
     door = open_door(settings or Settings())
     server, listener = _server(service, door), _listen(host, port)
     bound = listener.getsockname()[1]
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread = threading.Thread(target=_run, args=(server, door, listener), daemon=True)
     thread.start()
     while not server.started and thread.is_alive():
         time.sleep(0.005)
@@ -78,7 +79,6 @@ def background(service: Service, host: str = "127.0.0.1", port: int = 0, *, sett
     finally:
         server.should_exit = True
         thread.join()
-        door.close()
 
 
 def _server(service: Service, door: Door) -> uvicorn.Server:
@@ -99,6 +99,17 @@ def _server(service: Service, door: Door) -> uvicorn.Server:
         backlog=BACKLOG,
     )
     return uvicorn.Server(config)
+
+
+def _run(server: uvicorn.Server, door: Door, listener: socket.socket) -> None:
+    async def serve() -> None:
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            await door.close()
+
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+        runner.run(serve())
 
 
 def _connections(door: Door) -> Any:

@@ -59,33 +59,38 @@ class Wire:
         self.lag = 0.0
         self._renew = renew
         self._due: float | None = None
-        self._turn = self._ended = self._lay = 0.0
-        self._ran = False
+        self._next: asyncio.TimerHandle | None = None
+        self._busy = self._ended = self._lay = 0.0
 
     def bytes_came(self, now: float) -> float:
         """When bytes that are read now are likely to have come."""
-        if self._ran:
-            busy = self._ended - self._turn
-            self._lay = busy / 2 if now - self._ended < _IDLE_SECONDS else 0.0
-            self._turn, self._ran = now, False
+        if self._busy:
+            self._lay = self._busy / 2 if now - self._ended < _IDLE_SECONDS else 0.0
+            self._busy = 0.0
         return now - self._lay
 
-    def handled(self, now: float) -> None:
-        """A handler has run until now."""
-        self._ended, self._ran = now, True
+    def handled(self, began: float, ended: float) -> None:
+        """A handler has had the loop to itself from one instant to the other."""
+        self._busy += ended - began
+        self._ended = ended
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to sweep, once."""
         if self._due is None:
             self._due = loop.time() + _TICK
-            loop.call_at(self._due, self._sweep, loop)
+            self._next = loop.call_at(self._due, self._sweep, loop)
+
+    def stop(self) -> None:
+        """Sweep no more."""
+        if self._next is not None:
+            self._next.cancel()
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         assert self._due is not None
         now = loop.time()
         self.lag = max(0.0, now - self._due)
         self._due = now + _TICK
-        loop.call_at(self._due, self._sweep, loop)
+        self._next = loop.call_at(self._due, self._sweep, loop)
         moment = time.perf_counter()
         for connection in list(self.open):
             connection.check(moment)
