@@ -6,7 +6,7 @@ PYTHON ?= python3
 UV     := $(shell command -v uv 2>/dev/null)
 STAMP  := $(VENV)/.mainspring
 
-.PHONY: help setup demo test test-long check docs bench bench-spark lock clean
+.PHONY: help setup demo test test-long chaos-serving check docs bench bench-spark lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -23,6 +23,9 @@ test: $(STAMP)-dev  ## every test but the long ones
 test-long: $(STAMP)-long  ## the long suites; those of Spark need Java 17 or newer
 	$(BIN)/python -m pytest -m long
 	MAINSPRING_EXAMPLES=10000 $(BIN)/python -m pytest -n 2 tests/contracts/test_same_answer.py tests/contracts/test_same_answer_on_spark.py
+
+chaos-serving: $(STAMP)-dev  ## hostile, slow and too many clients against a server process
+	$(BIN)/python -m pytest tests/chaos
 
 check: $(STAMP)-dev  ## format, lint, types, floors
 	$(BIN)/ruff format --check .

@@ -81,6 +81,8 @@ class RuleService:
             raise ZeroDivisionError("secret detail")
         if row["zone"] == "slow":
             time.sleep(0.5)
+        if row["zone"] == "busy":
+            time.sleep(0.005)
         return Answer(request_id, 2 * row["miles"], "rule", None, [f"log_miles {row['log_miles']:.2f}"] if explain else [])
 
     def ingest(self, source: str, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -161,9 +161,8 @@ class Door:
         seconds = now - visit.started
         if visit.admitted:
             self.admission.finished()
-        if self._began is not None:
-            self.wire.handled(self._began, now)
-            self._began = None
+        self.wire.handled(now if self._began is None else self._began, now)
+        self._began = None
         self.metrics.count(visit.route, reply.status, seconds, reply.answered_by, reply.version, reply.variant)
         if self._log is not None:
             self._log.write(self._line(visit, reply, seconds))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _TRACE_PARENT = re.compile(rb"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
@@ -12,8 +13,7 @@ _MEMBER = re.compile(rb"(?:[a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@
 _MOST_MEMBERS, _LONGEST_STATE = 32, 512
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """A request's id, and the trace that it is part of; ``parent`` is the caller's span, empty for a trace begun here."""
 
     request_id: str

@@ -61,16 +61,18 @@ class Wire:
         self._due: float | None = None
         self._next: asyncio.TimerHandle | None = None
         self._busy = self._ended = self._lay = 0.0
+        self._ran = False
 
     def bytes_came(self, now: float) -> float:
         """When bytes that are read now are likely to have come."""
-        if self._busy:
+        if self._ran:
             self._lay = self._busy / 2 if now - self._ended < _IDLE_SECONDS else 0.0
-            self._busy = 0.0
+            self._busy, self._ran = 0.0, False
         return now - self._lay
 
     def handled(self, began: float, ended: float) -> None:
-        """A handler has had the loop to itself from one instant to the other."""
+        """A request, answered or refused, has had the loop to itself from one instant to the other."""
+        self._ran = True
         self._busy += ended - began
         self._ended = ended
 
