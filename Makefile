@@ -30,7 +30,7 @@ check: $(STAMP)-dev  ## format, lint, types, floors
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-chaos-serving: $(STAMP)-dev  ## processes that serve: killed, ended, replaced; their store gone, their clock moved
+chaos-serving: $(STAMP)-dev  ## a server under attack: processes killed, clients hostile, slow or too many, its store gone, its clock moved
 	$(BIN)/python -m pytest tests/chaos
 
 docs: $(STAMP)-dev  ## hold the documentation against the code

@@ -45,7 +45,7 @@ class Measured:
 def main() -> int:
     booster = fitted()
     x, bodies = requests(2_000)
-    expected = lightgbm.Booster(model_str=booster.ensemble.text).predict(x[:CHECKED], num_threads=1)
+    expected = np.asarray(lightgbm.Booster(model_str=booster.ensemble.text).predict(x[:CHECKED], num_threads=1), dtype=np.float64)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
         text = save(booster, Path(folder) / "workspace")
         servers = {

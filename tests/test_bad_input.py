@@ -391,7 +391,7 @@ def _(place: Place) -> Outcome:
     async def receive() -> Any:
         return {"type": "http.request", "body": b" " * (2 << 20), "more_body": False}
 
-    asyncio.run(read_body({}, receive))
+    asyncio.run(read_body({}, {}, receive, 1 << 20))
     return Outcome("nothing", "")
 
 

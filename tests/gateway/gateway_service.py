@@ -90,6 +90,8 @@ class RuleService:
             raise ZeroDivisionError("secret detail")
         if row["zone"] == "slow":
             time.sleep(0.5)
+        if row["zone"] == "busy":
+            time.sleep(0.005)
         return Answer(ask.request_id, 2 * row["miles"], "rule", None, [f"log_miles {row['log_miles']:.2f}"] if ask.explain else [])
 
     def ingest(self, source: str, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -13,12 +13,13 @@ from gateway_service import SYSTEM, TRIP, arrivals, trips
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mainspring.gateway import describe, http
-from mainspring.gateway.http import BODY_LIMIT
+from mainspring.gateway import background, describe
+from mainspring.gateway.settings import Seconds, Settings, Timeouts
 from mainspring.ingestion import Contract
 
+BODY_LIMIT = 1 << 20
 PATHS = {
-    *("/v1/eta", "/v1/eta/rows", "/v1/eta/events/trips", "/v1/eta/events/arrivals"),
+    *("/v1/eta", "/v1/eta/rows", "/v1/eta/predictions", "/v1/eta/events/trips", "/v1/eta/events/arrivals"),
     *(
         "/v2",
         "/v2/health/live",
@@ -144,11 +145,13 @@ def test_a_client_that_leaves_in_the_middle_harms_nobody(url, client):
     assert client.post("/v1/eta", json=TRIP).status_code == 200
 
 
-def test_a_body_that_never_comes(url, monkeypatch):
-    monkeypatch.setattr(http, "BODY_SECONDS", 0.05)
-    address = urlparse(url)
-    with socket.create_connection((address.hostname, address.port), timeout=5) as connection:
-        connection.sendall(b"POST /v1/eta HTTP/1.1\r\nhost: a\r\ncontent-length: 500\r\n\r\n{")
+@pytest.mark.parametrize("begun", [b"", b"{"])
+def test_a_body_that_never_comes(service, begun):
+    with (
+        background(service, settings=Settings(timeouts=Timeouts(body=Seconds(0.1)))) as url,
+        socket.create_connection((urlparse(url).hostname, urlparse(url).port), timeout=5) as connection,
+    ):
+        connection.sendall(b"POST /v1/eta HTTP/1.1\r\nhost: a\r\ncontent-length: 500\r\n\r\n" + begun)
         assert connection.recv(4096).startswith(b"HTTP/1.1 408")
         assert connection.recv(4096) == b""
 
@@ -235,9 +238,9 @@ def test_metrics_count_what_happened(client):
     client.get("/nothing/here")
     after = samples(client)
     for name, more in {
-        'mainspring_requests_total{route="/v1/eta",status="200",answered_by="rule",version=""}': 1,
-        'mainspring_requests_total{route="/v1/eta",status="422",answered_by="",version=""}': 2,
-        'mainspring_requests_total{route="other",status="404",answered_by="",version=""}': 1,
+        'mainspring_requests_total{route="/v1/eta",status="200",answered_by="rule",version="",variant=""}': 1,
+        'mainspring_requests_total{route="/v1/eta",status="422",answered_by="",version="",variant=""}': 2,
+        'mainspring_requests_total{route="other",status="404",answered_by="",version="",variant=""}': 1,
         'mainspring_rejected_total{route="/v1/eta",reason="miles"}': 1,
         'mainspring_rejected_total{route="/v1/eta",reason="other"}': 1,
         'mainspring_rejected_total{route="/v1/eta",reason="malformed"}': 1,

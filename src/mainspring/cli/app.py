@@ -19,6 +19,7 @@ from mainspring.cli.explaining import counterfactual, explain
 from mainspring.cli.exporting import export
 from mainspring.cli.features import features
 from mainspring.cli.ingesting import ingest, quarantine
+from mainspring.cli.keys import keys
 from mainspring.cli.models import decision_line, models
 from mainspring.cli.runs import runs
 from mainspring.cli.streaming import dead_letters, stream
@@ -158,7 +159,10 @@ def draw(system: str, form: str, output: Path | None) -> None:
 @click.option("--port", default=8000, show_default=True, help="Port on 127.0.0.1; 0 for a free one.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that answer, on one port.")
 @click.option("--no-stream", is_flag=True, help="Leave the online store to `mainspring features stream`.")
-def serve(system: str, workspace: Path | None, port: int, workers: int, no_stream: bool) -> None:
+@click.option(
+    "--settings", type=click.Path(path_type=Path), default=None, help="TOML file of who may come in, limits, logs: docs/gateway.md."
+)
+def serve(system: str, workspace: Path | None, port: int, workers: int, no_stream: bool, settings: Path | None) -> None:
     """Serve a system's live version over HTTP, from the workspace of a run.
 
     A worker that dies is started again. SIGTERM ends the server once it has answered what has begun; with several workers SIGHUP
@@ -167,15 +171,20 @@ def serve(system: str, workspace: Path | None, port: int, workers: int, no_strea
     \b
     Example:
       mainspring serve eta --port 8000
-      mainspring serve eta --workers 4
+      mainspring serve eta --workers 4 --settings gateway.toml
     """
     from mainspring.cli.running import serve_workspace
     from mainspring.cli.systems import newest_workspace
 
-    serve_workspace(workspace or newest_workspace(system), port, stream=not no_stream, workers=workers)
+    if settings is not None:
+        from mainspring.gateway.settings import read_settings
+
+        read_settings(settings)
+    serve_workspace(workspace or newest_workspace(system), port, stream=not no_stream, workers=workers, settings=settings)
 
 
 main.add_command(bench)
+main.add_command(keys)
 
 
 @main.command()

@@ -42,6 +42,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="processes that answer")
+    parser.add_argument("--settings", type=Path, help="TOML file of the gateway's settings")
     parser.add_argument("--name", default="", help="of this server, where others answer from the same workspace")
     parser.add_argument("--no-stream", action="store_true", help="someone else folds events into the online store")
     parser.add_argument("--exit-with-parent", action="store_true", help="end when standard input closes")
@@ -55,11 +56,13 @@ def _arguments() -> argparse.Namespace:
 def _serve(arguments: argparse.Namespace) -> None:
     from mainspring.gateway.backend import opened
     from mainspring.gateway.server import serve
+    from mainspring.gateway.settings import Settings, read_settings
     from mainspring.gateway.shared_counts import SharedCounts
 
     listener = None if arguments.listener is None else socket.socket(fileno=arguments.listener)
     shared = None if arguments.shared is None else SharedCounts(arguments.shared, f"{arguments.worker}-{secrets.token_hex(4)}")
     worker = "-".join(filter(None, (arguments.name, str(arguments.worker))))
+    settings = Settings() if arguments.settings is None else read_settings(arguments.settings)
     with opened(Workspace(arguments.workspace), stream=not arguments.no_stream, worker=worker) as backend:
         if listener is not None:
             backend.ready()
@@ -67,6 +70,7 @@ def _serve(arguments: argparse.Namespace) -> None:
             backend,
             arguments.host,
             arguments.port,
+            settings=settings,
             announce=_announce,
             exit_with_parent=arguments.exit_with_parent,
             listener=listener,
@@ -90,8 +94,10 @@ def _supervise(arguments: argparse.Namespace) -> None:
     port = listener.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="mainspring-") as name:
         shared = Path(name)
+        settings = [] if arguments.settings is None else ["--settings", str(arguments.settings)]
         worker = [
             *own,
+            *settings,
             "--no-stream",
             "--exit-with-parent",
             "--listener",

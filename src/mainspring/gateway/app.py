@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import logging
-import re
-import secrets
 import time
-from collections.abc import Callable, Mapping
 
 from mainspring.errors import DataError, RequestError, ServingError, StorageError, did_you_mean
 from mainspring.gateway import describe, inference
+from mainspring.gateway.door import Door, Visit
 from mainspring.gateway.front import Front, Handler, Request
 from mainspring.gateway.http import Disconnected, Receive, Reply, Scope, Send, error_reply, json_reply, read_body, send_reply
-from mainspring.gateway.metrics import CONTENT_TYPE, Metrics
+from mainspring.gateway.metrics import CONTENT_TYPE
 from mainspring.gateway.service import Service
+from mainspring.gateway.settings import Settings
 
 _log = logging.getLogger(__name__)
-_SAFE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _RETRY_SECONDS = "1"
 _GONE = 499
 _STORAGE_FAILED = "A record or store failed; see the server's log. Send events again: one event id counts once."
+_PAGE_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
 _REASONS = {400: "malformed", 408: "too_slow", 413: "too_large", 415: "media_type"}
 
 
@@ -28,40 +32,34 @@ class App:
     ``.../predictions`` answers that devices gave.
 
     ``GET`` of /v1/<system>, /healthz, /readyz, /metrics, /openapi.json and /docs describes them; /v2 is the Open Inference Protocol.
-    ``new_id`` makes the ids of requests that bring none. Once ``draining`` is set it is not ready any more, and answers all the same.
+    ``door`` lets requests in; without it everybody may come. Once ``draining`` is set it is not ready any more, and answers all the same.
     """
 
-    def __init__(
-        self, *services: Service, new_id: Callable[[], str] = lambda: secrets.token_hex(16), metrics: Metrics | None = None
-    ) -> None:
-        self._fronts = [Front(service) for service in services]
-        self._new_id = new_id
-        self._metrics = metrics or Metrics()
+    def __init__(self, *services: Service, door: Door | None = None) -> None:
+        self._door = door or Door(Settings())
+        self._metrics = self._door.metrics
+        self._fronts = [Front(service, self._door.wire.handled) for service in services]
         self._fields = frozenset(name for front in self._fronts for name in front.system.request.schema.names)
         self._routes = self._table()
         self.draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        started = time.perf_counter()
         headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"")
-        request_id = given.decode() if _SAFE_ID.fullmatch(given) else self._new_id()
         methods = self._routes.get(scope["path"])
-        route = "other" if methods is None else scope["path"]
+        visit = self._door.enter(scope, headers, methods is not None)
+        request_id = visit.identity.request_id
         try:
-            reply = await self._reply(scope, headers, request_id, methods, receive)
+            reply = await self._door.check(visit, scope) or await self._reply(scope, visit, methods, receive)
         except Disconnected:
-            self._metrics.count(route, _GONE, time.perf_counter() - started)
+            self._door.leave(visit, Reply(_GONE, b""))
             return
         except Exception as error:
-            reply = self._refuse(error, route, request_id)
-        self._metrics.count(route, reply.status, time.perf_counter() - started, reply.answered_by, reply.version)
-        await send_reply(reply, request_id, send)
+            reply = self._refuse(error, visit.route, request_id)
+        await send_reply(reply, request_id, send, self._door.leave(visit, reply))
 
-    async def _reply(
-        self, scope: Scope, headers: Mapping[bytes, bytes], request_id: str, methods: dict[str, Handler] | None, receive: Receive
-    ) -> Reply:
+    async def _reply(self, scope: Scope, visit: Visit, methods: dict[str, Handler] | None, receive: Receive) -> Reply:
+        request_id = visit.identity.request_id
         if methods is None:
             path = scope["path"][:100]
             return error_reply(404, f"There is nothing at {_printable(path)}.{did_you_mean(path, self._routes)}", request_id)
@@ -70,10 +68,17 @@ class App:
             allowed = ", ".join(methods)
             message = f"{scope['method']} is not possible here. Use {allowed}."
             return error_reply(405, message, request_id, headers={"allow": allowed})
-        arrived_ns = time.perf_counter_ns()
-        body = await read_body(headers, receive) if scope["method"] == "POST" else b""
-        reply = handler(Request(request_id, headers, scope["query_string"], body, arrived_ns))
-        return reply if isinstance(reply, Reply) else await reply
+        posted = scope["method"] == "POST"
+        body = await read_body(scope, visit.headers, receive, self._door.body_limit(scope["path"])) if posted else b""
+        request = Request(
+            request_id, visit.headers, scope["query_string"], body, int(visit.started * 1e9), visit.deadline * 1e9, visit.may_explain
+        )
+        began = time.perf_counter()
+        reply = handler(request)
+        if not isinstance(reply, Reply):
+            return await reply
+        self._door.wire.handled(began, time.perf_counter())
+        return reply
 
     def _refuse(self, error: Exception, route: str, request_id: str) -> Reply:
         if isinstance(error, RequestError):
@@ -103,7 +108,7 @@ class App:
         paths["/readyz"] = {"GET": self._ready}
         paths["/metrics"] = {"GET": lambda _: Reply(200, self._metrics.text().encode(), CONTENT_TYPE)}
         paths["/openapi.json"] = {"GET": _constant(json_reply(describe.openapi(systems)))}
-        paths["/docs"] = {"GET": _constant(Reply(200, describe.page(systems).encode(), "text/html; charset=utf-8"))}
+        paths["/docs"] = {"GET": _constant(Reply(200, describe.page(systems).encode(), "text/html; charset=utf-8", _PAGE_HEADERS))}
         for methods in paths.values():
             if "GET" in methods:
                 methods["HEAD"] = methods["GET"]

@@ -67,6 +67,7 @@ def openapi(systems: Sequence[System]) -> dict[str, Any]:
         home = f"/v1/{system.name}"
         paths[home] = {"post": _answer_operation(system), "get": _operation("Question, schema, features, live versions")}
         paths[f"{home}/rows"] = {"post": _rows_operation(system)}
+        paths[f"{home}/predictions"] = {"post": _operation("Take in answers that devices gave", _ERROR_STATUSES)}
         for source in (system.request, *system.sources):
             paths[f"{home}/events/{source.name}"] = {"post": _events_operation(source)}
         for path, method, summary in INFERENCE:

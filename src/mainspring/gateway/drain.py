@@ -70,7 +70,7 @@ class DrainingServer(uvicorn.Server):
             return False
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         loop = asyncio.get_running_loop()
-        task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
+        task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl))
         self._entering.add(task)
         task.add_done_callback(self._entering.discard)
         return True

@@ -14,7 +14,7 @@ from mainspring.gateway.http import Reply, check_json_type, decode_json, flag, j
 from mainspring.gateway.service import Service
 from mainspring.ingestion import Contract
 from mainspring.serving.answer import Ask
-from mainspring.serving.batching import Batcher
+from mainspring.serving.batching import Batcher, Held
 from mainspring.spec.aggregate import Value
 
 MOST_ROWS = 10_000
@@ -22,13 +22,19 @@ MOST_ROWS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request: its id, headers with lower-case names, query, body, and ``time.perf_counter_ns`` when its head was there."""
+    """One request: its id, headers with lower-case names, query and body.
+
+    ``arrived_ns`` is what ``time.perf_counter_ns`` said when its head was there, ``deadline_ns`` when its client stops waiting, infinite
+    where it does not say; ``may_explain`` whether its client may be given reasons.
+    """
 
     id: str
     headers: Mapping[bytes, bytes]
     query: bytes
     body: bytes
     arrived_ns: int
+    deadline_ns: float
+    may_explain: bool
 
 
 Handler = Callable[[Request], Reply | Awaitable[Reply]]
@@ -37,14 +43,15 @@ Handler = Callable[[Request], Reply | Awaitable[Reply]]
 class Front:
     """Checks requests against the contract of ``system.request``, gathers them, and says what was answered."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, held: Held) -> None:
+        """``held`` is told from when to when a batch had the event loop to itself."""
         self.service = service
         self.system = service.system
         self.home = f"/v1/{self.system.name}"
         self.contract = Contract(self.system.request)
         self._decoder = msgspec.json.Decoder()
         self._encode = msgspec.json.Encoder().encode
-        self._batcher = Batcher(service.answer_many, service.answer_late)
+        self._batcher = Batcher(service.answer_many, service.answer_late, held)
         self._deadline_ns = self.system.policy.deadline_us * 1_000
 
     def routes(self) -> dict[str, dict[str, Handler]]:
@@ -59,15 +66,21 @@ class Front:
         return paths
 
     async def ask(self, request: Request, rows: Sequence[Mapping[str, Value]], *, explain: bool) -> list[msgspec.Struct | Exception]:
-        """Answers to valid rows, or the errors that stand in their places; a row of several has the request's id and its number."""
-        deadline_ns = request.arrived_ns + self._deadline_ns
+        """Answers to valid rows, or the errors that stand in their places; a row of several has the request's id and its number.
+
+        Raises:
+            RequestError: the client may not be given reasons.
+        """
+        if explain and not request.may_explain:
+            raise RequestError("explain", "needs the role explain. Ask with explain=false, or for another key.", 403)
+        deadline_ns = int(min(request.deadline_ns, request.arrived_ns + self._deadline_ns))
         ids = [request.id] if len(rows) == 1 else [f"{request.id}:{number}" for number in range(len(rows))]
         asks = [Ask(id_, row, explain, request.arrived_ns, deadline_ns) for id_, row in zip(ids, rows, strict=True)]
         return await self._batcher.submit(asks)
 
     async def _answer(self, request: Request) -> Reply:
         check_json_type(request.headers)
-        explain = flag(request.query, "explain", True)
+        explain = flag(request.query, "explain", request.may_explain)
         row = self.contract.decode(request.body)
         if row is None:
             body = decode_json(request.body, self._decoder)
@@ -124,7 +137,7 @@ class Front:
 
 def counted(answer: Any) -> dict[str, Any]:
     """What the metrics are told of an answer."""
-    return {"answered_by": getattr(answer, "answered_by", None) or "", "version": getattr(answer, "version", None) or ""}
+    return {name: getattr(answer, name, None) or "" for name in ("answered_by", "version", "variant")}
 
 
 def _merged(body: Any) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from mainspring.errors import RequestError, did_you_mean
+from mainspring.gateway.wire import Connection
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -20,14 +20,10 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-BODY_LIMIT = 1 << 20
-DRAIN_LIMIT = 16 << 20
-BODY_SECONDS = 10.0
 JSON = "application/json"
 _JSON_BYTES = JSON.encode()
 
 _JSON_TYPE = re.compile(r"application/([\w.+-]+\+)?json", re.IGNORECASE)
-_TOO_LARGE = f"The body is larger than {BODY_LIMIT} bytes. Send less, events in several requests."
 
 
 class Disconnected(Exception):  # noqa: N818
@@ -36,7 +32,7 @@ class Disconnected(Exception):  # noqa: N818
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole response but for the request id; ``answered_by`` and ``version`` are for the metrics."""
+    """A whole response but for the request id; ``answered_by``, ``version`` and ``variant`` are for the metrics."""
 
     status: int
     body: bytes
@@ -44,31 +40,22 @@ class Reply:
     headers: Mapping[str, str] | None = None
     answered_by: str = ""
     version: str = ""
+    variant: str = ""
 
 
-async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-    """The request's body.
-
-    A body over 1 MiB is not kept; up to 16 MiB of it is read and dropped, so that the client gets to see the answer.
+async def read_body(scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
+    """The request's body, of at most ``limit`` bytes; of a larger one no more is read than it takes to see that.
 
     Raises:
-        RequestError: 413 when it is larger than 1 MiB, declared or counted; 408 when it does not come in 10 seconds.
+        RequestError: 413 when it is larger, declared or counted; 408 when its connection finds that it takes too long.
         Disconnected: the client left.
     """
+    if _declared(headers) > limit:
+        raise _too_large(limit)
     message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False) and len(message["body"]) <= BODY_LIMIT:
+    if message["type"] == "http.request" and not message.get("more_body", False) and len(message["body"]) <= limit:
         body: bytes = message["body"]
         return body
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return await _read_on(message, receive, _declared(headers))
-    except TimeoutError as error:
-        raise RequestError("", f"The body did not come within {BODY_SECONDS:g} seconds. Send it faster or smaller.", 408) from error
-
-
-async def _read_on(message: Message, receive: Receive, declared: int) -> bytes:
-    if declared > DRAIN_LIMIT:
-        raise RequestError("", _TOO_LARGE, 413)
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -76,14 +63,19 @@ async def _read_on(message: Message, receive: Receive, declared: int) -> bytes:
             raise Disconnected
         chunk = message.get("body", b"")
         size += len(chunk)
-        if size <= BODY_LIMIT:
-            chunks.append(chunk)
-        if size > DRAIN_LIMIT or not message.get("more_body", False):
-            break
+        if size > limit:
+            raise _too_large(limit)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+        connection: Connection | None = scope.get("connection")
+        if connection is not None and connection.late:
+            raise RequestError("", "The body did not come in time. Send it faster or smaller.", 408)
         message = await receive()
-    if size > BODY_LIMIT:
-        raise RequestError("", _TOO_LARGE, 413)
-    return b"".join(chunks)
+
+
+def _too_large(limit: int) -> RequestError:
+    return RequestError("", f"The body is larger than {limit} bytes. Send less, events in several requests.", 413)
 
 
 def _declared(headers: Mapping[bytes, bytes]) -> int:
@@ -148,8 +140,8 @@ def error_reply(status: int, message: str, request_id: str, field_name: str = ""
     return Reply(status, msgspec.json.encode({"error": error}), headers=headers)
 
 
-async def send_reply(reply: Reply, request_id: str, send: Send) -> None:
-    """Send a whole response."""
+async def send_reply(reply: Reply, request_id: str, send: Send, more: Headers) -> None:
+    """Send a whole response, with ``more`` headers than its own."""
     headers: Headers = [
         (b"content-type", reply.content_type.encode()),
         (b"content-length", b"%d" % len(reply.body)),
@@ -157,5 +149,6 @@ async def send_reply(reply: Reply, request_id: str, send: Send) -> None:
     ]
     if reply.headers:
         headers += [(name.encode(), value.encode()) for name, value in reply.headers.items()]
+    headers += more
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})

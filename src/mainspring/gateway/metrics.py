@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from mainspring.feature_store.workers import WorkerState
+from mainspring.gateway.latencies import RecentLatencies
 from mainspring.gateway.shared_counts import Counts, Crew, SharedCounts
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -18,8 +20,19 @@ BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _REQUESTS = "mainspring_requests_total"
 _REJECTED = "mainspring_rejected_total"
 _LATENCY = "mainspring_request_seconds"
+_RECENT = "mainspring_answer_seconds_recent"
+_QUANTILES = (0.5, 0.95, 0.99)
 _READY = "mainspring_workers_ready"
 _RESTARTS = "mainspring_worker_restarts_total"
+_GAUGES = {
+    "in_flight": "Requests let in and not yet answered.",
+    "queue_delay_seconds": "Seconds that the last request waited before its handler.",
+    "overloaded": "Whether a queue stands, so that requests are refused early.",
+    "loop_lag_seconds": "Seconds by which the event loop was late at its last tick.",
+    "connections": "Open connections.",
+    "limit_fallbacks_total": "Requests counted in this process alone because the shared limits were away.",
+    "access_log_dropped_total": "Lines of the access log that were dropped because too many waited.",
+}
 
 
 class Metrics:
@@ -28,21 +41,36 @@ class Metrics:
     With ``shared`` it is one of several processes that serve together: `text` tells of all of them, `share` lets the others do so.
     """
 
-    def __init__(self, shared: SharedCounts | None = None) -> None:
+    def __init__(
+        self,
+        shared: SharedCounts | None = None,
+        *,
+        gauges: Callable[[], Mapping[str, float]] = dict,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``gauges`` gives what is true now, by the names of `_GAUGES`; ``timer`` seconds that only go forward."""
         self._shared = shared
-        self._requests: Counter[tuple[str, int, str, str]] = Counter()
+        self._gauges = gauges
+        self._timer = timer
+        self._recent: dict[tuple[str, str, str, str], RecentLatencies] = {}
+        self._requests: Counter[tuple[str, int, str, str, str]] = Counter()
         self._rejected: Counter[tuple[str, str]] = Counter()
         self._buckets: dict[str, list[int]] = {}
         self._seconds: Counter[str] = Counter()
 
-    def count(self, route: str, status: int, seconds: float, answered_by: str = "", version: str = "") -> None:
+    def count(self, route: str, status: int, seconds: float, answered_by: str = "", version: str = "", variant: str = "") -> None:
         """Count a finished request and the seconds it took."""
-        self._requests[route, status, answered_by, version] += 1
+        self._requests[route, status, answered_by, version, variant] += 1
         buckets = self._buckets.get(route)
         if buckets is None:
             buckets = self._buckets[route] = [0] * (len(BUCKETS) + 1)
         buckets[bisect_left(BUCKETS, seconds)] += 1
         self._seconds[route] += seconds  # type: ignore[assignment]
+        if answered_by:
+            recent = self._recent.get((route, version, variant, answered_by))
+            if recent is None:
+                recent = self._recent[route, version, variant, answered_by] = RecentLatencies()
+            recent.add(seconds, self._timer())
 
     def reject(self, route: str, reason: str) -> None:
         """Count a refused request by its reason."""
@@ -56,15 +84,29 @@ class Metrics:
     def text(self) -> str:
         """All of it as a scrape."""
         total = self._counts()
-        if self._shared is None:
-            return "\n".join([*_counters(total), *_histogram(total), ""])
-        for counts in self._shared.others():
-            _add(total, counts)
-        return "\n".join([*_counters(total), *_histogram(total), *_crew(self._shared.crew()), ""])
+        crew: Iterator[str] = iter(())
+        if self._shared is not None:
+            for counts in self._shared.others():
+                _add(total, counts)
+            crew = _crew(self._shared.crew())
+        return "\n".join([*_counters(total), *_histogram(total), *self._quantiles(), *self._now(), *crew, ""])
 
     def _counts(self) -> Counts:
         buckets = {route: list(counts) for route, counts in self._buckets.items()}
         return Counts(dict(self._requests), dict(self._rejected), buckets, dict(self._seconds))
+
+    def _quantiles(self) -> Iterator[str]:
+        yield from _head(_RECENT, "gauge", "Quantiles of the seconds that answers took in the last minutes, by what answered.")
+        now = self._timer()
+        for (route, version, variant, answered_by), recent in sorted(self._recent.items()):
+            labels = {"route": route, "version": version, "variant": variant, "answered_by": answered_by}
+            for share, value in zip(_QUANTILES, recent.quantiles(_QUANTILES, now) or (), strict=False):
+                yield _sample(_RECENT, {**labels, "quantile": str(share)}, value)
+
+    def _now(self) -> Iterator[str]:
+        for name, value in self._gauges().items():
+            yield from _head(f"mainspring_{name}", "counter" if name.endswith("_total") else "gauge", _GAUGES[name])
+            yield f"mainspring_{name} {float(value):g}"
 
 
 def _add(total: Counts, counts: Counts) -> None:
@@ -80,8 +122,8 @@ def _add(total: Counts, counts: Counts) -> None:
 
 def _counters(counts: Counts) -> Iterator[str]:
     yield from _head(_REQUESTS, "counter", "Requests answered, by route, status, and what answered.")
-    for (route, status, answered_by, version), count in sorted(counts.requests.items()):
-        labels = {"route": route, "status": str(status), "answered_by": answered_by, "version": version}
+    for (route, status, answered_by, version, variant), count in sorted(counts.requests.items()):
+        labels = {"route": route, "status": str(status), "answered_by": answered_by, "version": version, "variant": variant}
         yield _sample(_REQUESTS, labels, count)
     yield from _head(_REJECTED, "counter", "Requests refused, by route and reason.")
     for (route, reason), count in sorted(counts.rejected.items()):

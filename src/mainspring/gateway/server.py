@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import os
@@ -11,15 +12,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 
 from mainspring.errors import ServingError
 from mainspring.gateway.app import App
+from mainspring.gateway.door import Door, open_door
 from mainspring.gateway.drain import DrainingServer
 from mainspring.gateway.listening import BACKLOG, listen
-from mainspring.gateway.metrics import Metrics
 from mainspring.gateway.service import Service
+from mainspring.gateway.settings import Settings
 from mainspring.gateway.shared_counts import SharedCounts
 
 GRACE_SECONDS = 10
@@ -32,12 +36,13 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     *,
+    settings: Settings | None = None,
     announce: Callable[[int], None] | None = None,
     exit_with_parent: bool = False,
     listener: socket.socket | None = None,
     shared: SharedCounts | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, answer what has begun and what comes on open connections meanwhile, and return.
+    """Serve under ``settings`` until SIGTERM or SIGINT, answer what has begun and what comes on open connections meanwhile, and return.
 
     ``port`` 0 takes a free one; ``announce`` gets the actual one as soon as connections are accepted. With
     ``exit_with_parent`` it also ends when standard input closes. Of several processes that serve together each gets the
@@ -46,8 +51,8 @@ def serve(
     Raises:
         ServingError: the address cannot be bound.
     """
-    listener = listener or listen(host, port)
-    server = _server(service, Metrics(shared))
+    door = open_door(settings or Settings(), shared)
+    server, listener = _server(service, door), listener or listen(host, port)
     with _stopped_by_signals(server):
         gc.collect()
         gc.freeze()
@@ -55,19 +60,20 @@ def serve(
             announce(listener.getsockname()[1])
         if exit_with_parent:
             threading.Thread(target=_await_end_of_input, args=(server,), daemon=True).start()
-        server.run(sockets=[listener])
+        _run(server, door, listener)
 
 
 @contextlib.contextmanager
-def background(service: Service, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+def background(service: Service, host: str = "127.0.0.1", port: int = 0, *, settings: Settings | None = None) -> Iterator[str]:
     """Serve in a thread of this process while the context lasts; gives the base URL.
 
     Raises:
         ServingError: the address cannot be bound, or the server does not start.
     """
-    server, listener = _server(service, Metrics()), listen(host, port)
+    door = open_door(settings or Settings())
+    server, listener = _server(service, door), listen(host, port)
     bound = listener.getsockname()[1]
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread = threading.Thread(target=_run, args=(server, door, listener), daemon=True)
     thread.start()
     while not server.started and thread.is_alive():
         time.sleep(0.005)
@@ -75,24 +81,27 @@ def background(service: Service, host: str = "127.0.0.1", port: int = 0) -> Iter
         listener.close()
         raise ServingError(f"Server, {host}:{bound}: it did not start. Its log says why.")
     try:
-        yield f"http://{host}:{bound}"
+        yield f"{'http' if door.certificate is None else 'https'}://{host}:{bound}"
     finally:
         server.should_exit = True
         thread.join()
 
 
-def _server(service: Service, metrics: Metrics) -> uvicorn.Server:
-    app = App(service, metrics=metrics)
+def _server(service: Service, door: Door) -> uvicorn.Server:
+    certificate = door.certificate
+    app = App(service, door=door)
     config = uvicorn.Config(
         app,
         loop="auto",
-        http="auto" if sys.platform == "win32" else "httptools",
+        http=cast(Any, _connections(door)),
         ws="none",
         lifespan="off",
         access_log=False,
         log_config=None,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=cast(Any, door.settings.timeouts.idle),
+        ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
         timeout_graceful_shutdown=GRACE_SECONDS,
         backlog=BACKLOG,
     )
@@ -100,7 +109,27 @@ def _server(service: Service, metrics: Metrics) -> uvicorn.Server:
     def draining() -> None:
         app.draining = True
 
-    return DrainingServer(config, draining, metrics.share)
+    return DrainingServer(config, draining, door.metrics.share)
+
+
+def _run(server: uvicorn.Server, door: Door, listener: socket.socket) -> None:
+    async def serve() -> None:
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            await door.close()
+
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+        runner.run(serve())
+
+
+def _connections(door: Door) -> Any:
+    """What makes connections; on Windows, which has no httptools, they are uvicorn's own and have no limits."""
+    if sys.platform == "win32":
+        return "auto"
+    from mainspring.gateway.connection import GuardedProtocol
+
+    return partial(GuardedProtocol, door.wire)
 
 
 @contextlib.contextmanager

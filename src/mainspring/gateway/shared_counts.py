@@ -15,7 +15,7 @@ _SUPERVISOR = "supervisor.json"
 class Counts(msgspec.Struct, array_like=True):
     """Counts since a process started: keys as in `Metrics`, buckets in its order."""
 
-    requests: dict[tuple[str, int, str, str], int]
+    requests: dict[tuple[str, int, str, str, str], int]
     rejected: dict[tuple[str, str], int]
     buckets: dict[str, list[int]]
     seconds: dict[str, float]

@@ -28,9 +28,12 @@ class ServerProcess:
         ServingError: it did not start, or was not ready within 30 s; the message holds what it printed.
     """
 
-    def __init__(self, workspace: Path, *, port: int = 0, stream: bool = True, workers: int = 1, name: str = "") -> None:
+    def __init__(
+        self, workspace: Path, *, port: int = 0, stream: bool = True, workers: int = 1, name: str = "", settings: Path | None = None
+    ) -> None:
         command = [sys.executable, "-m", "mainspring.gateway", "--workspace", str(workspace), "--port", str(port), "--exit-with-parent"]
         command += [] if stream else ["--no-stream"]
+        command += [] if settings is None else ["--settings", str(settings)]
         command += ["--workers", str(workers), "--name", name]
         self.log = workspace / "server.log"
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -22,6 +22,7 @@ _SHARE = 0.1
 _EXPLORE = 16
 
 Result = Any
+Held = Callable[[float, float], None]
 Run = Callable[[Sequence[Ask]], Sequence[Result]]
 
 
@@ -84,8 +85,9 @@ class Batcher:
     end after its deadline, or that is not answered by it, gets what ``run_late`` answers at once. ``run`` is never called twice at a time.
     """
 
-    def __init__(self, run: Run, run_late: Run) -> None:
-        self._run, self._run_late = run, run_late
+    def __init__(self, run: Run, run_late: Run, held: Held | None = None) -> None:
+        """``held`` is told from when to when, in seconds of ``time.perf_counter``, a batch had the event loop to itself."""
+        self._run, self._run_late, self._held = run, run_late, held
         self._waiting: deque[_Group] = deque()
         self._running: list[_Group] = []
         self._costs = {False: CostCurve(), True: CostCurve()}
@@ -133,7 +135,11 @@ class Batcher:
         loop, batch = asyncio.get_running_loop(), self._take()
         cost = self._costs[batch[0].explain]
         if not cost.slow:
-            self._finish(batch, *self._timed(batch))
+            results, ns = self._timed(batch)
+            self._finish(batch, results, ns)
+            if self._held is not None:
+                ended = time.perf_counter()
+                self._held(ended - ns / 1e9, ended)
             if self._waiting:
                 self._plan(loop)
             return

@@ -1,0 +1,1 @@
+"""What needs a package of an extra: signed tokens, limits on a server, traces. Imported when used."""

@@ -1,0 +1,280 @@
+"""The door: who asks, whether it may, how much, and in time; what came of it is counted and written down."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+from typing import Protocol
+
+from mainspring.clock import Clock, SystemClock
+from mainspring.errors import RequestError
+from mainspring.gateway.access import Client, Gatekeeper, missing_role
+from mainspring.gateway.access_log import AccessLog, Line
+from mainspring.gateway.admission import Admission
+from mainspring.gateway.cors import Origins
+from mainspring.gateway.http import Headers, Reply, Scope, error_reply
+from mainspring.gateway.identity import Identity, identify
+from mainspring.gateway.limits import Exceeded, LocalLimits, Terms
+from mainspring.gateway.metrics import Metrics
+from mainspring.gateway.refusal import Refusal
+from mainspring.gateway.settings import Priority, Rate, Settings
+from mainspring.gateway.shared_counts import SharedCounts
+from mainspring.gateway.tls import Certificate
+from mainspring.gateway.wire import Connection, Wire
+
+_CLASSES: dict[bytes, Priority] = {b"critical": "critical", b"default": "default", b"sheddable": "sheddable"}
+_ORDER: list[Priority] = ["sheddable", "default", "critical"]
+_OPEN_PATHS = ("/healthz", "/readyz")
+_NOBODY = Client("", frozenset())
+
+
+class Shared(Protocol):
+    """Limits that are counted elsewhere."""
+
+    fallbacks: int
+
+    async def take(self, key: str, rate: Rate, terms: Terms | None, now: int) -> Exceeded | None:
+        """Count one request; what is exceeded, None for nothing."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a route asks of its client: a verb on a system; no verb where everybody may. ``guarded`` routes have limits."""
+
+    system: str
+    verb: str
+    guarded: bool = False
+
+
+@lru_cache(maxsize=1024)
+def rule_of(method: str, path: str) -> Rule:
+    """The rule of a route, by its path: health is open, what is not known is described to those who may read descriptions."""
+    if path in _OPEN_PATHS:
+        return Rule("", "")
+    if path == "/metrics":
+        return Rule("", "metrics")
+    parts = path.split("/")
+    if parts[1:3] == ["v2", "models"] and len(parts) > 3:
+        return Rule(parts[3], "answer", guarded=True) if method == "POST" else Rule(parts[3], "describe")
+    if parts[1:2] != ["v1"] or len(parts) < 3:
+        return Rule("", "describe")
+    if method != "POST":
+        return Rule(parts[2], "describe")
+    return Rule(parts[2], "events" if parts[3:4] in (["events"], ["predictions"]) else "answer", guarded=True)
+
+
+class Visit:
+    """One request on its way through the door; ``deadline`` in seconds of the door's timer, infinite where it brought none."""
+
+    __slots__ = ("admitted", "client", "deadline", "headers", "identity", "may_explain", "route", "rule", "started")
+
+    def __init__(self, identity: Identity, rule: Rule, route: str, headers: Mapping[bytes, bytes], started: float) -> None:
+        self.identity = identity
+        self.rule = rule
+        self.route = route
+        self.headers = headers
+        self.started = started
+        self.client = _NOBODY
+        self.admitted = False
+        self.may_explain = True
+        self.deadline = math.inf
+
+
+class Door:
+    """Everything between the socket and the handler, for one process.
+
+    Args:
+        settings: the deployment's.
+        gatekeeper: who may come in; by the settings' keys alone without it.
+        shared: limits that are counted elsewhere; in this process without it.
+        log: where requests are written down.
+        counts: what the other processes of the server have counted.
+        certificate: what speaks TLS.
+        clock: instants, for expiry and quotas.
+        timer: seconds that only go forward, for delays.
+        random: draws ids.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        gatekeeper: Gatekeeper | None = None,
+        shared: Shared | None = None,
+        log: AccessLog | None = None,
+        counts: SharedCounts | None = None,
+        certificate: Certificate | None = None,
+        clock: Clock | None = None,
+        timer: Callable[[], float] = time.perf_counter,
+        random: Random | None = None,
+    ) -> None:
+        self.metrics = Metrics(counts, gauges=self._gauges)
+        self.admission = Admission(settings.overload)
+        self.certificate = certificate
+        renew = (lambda: None) if certificate is None else certificate.renew
+        self.wire = Wire(settings.timeouts, settings.limits, lambda reason: self.metrics.reject("connection", reason), renew)
+        self.settings = settings
+        self._limits = LocalLimits()
+        self._shared = shared
+        self._gatekeeper = gatekeeper or Gatekeeper(settings.access)
+        self._log = log
+        self._origins = Origins(settings.cors)
+        self._clock = clock or SystemClock()
+        self._timer = timer
+        draw = (random or Random()).getrandbits
+        self._new_id: Callable[[], str] = lambda: f"{draw(128):032x}"
+        self._rates: dict[str, tuple[Rate, Terms | None] | None] = {}
+
+    def enter(self, scope: Scope, headers: Mapping[bytes, bytes], known: bool) -> Visit:
+        """Note that a request has come; ``known`` when there is something at its path."""
+        path = scope["path"]
+        rule = rule_of(scope["method"], path if known else "/")
+        return Visit(identify(headers, self._new_id), rule, path if known else "other", headers, self._timer())
+
+    async def check(self, visit: Visit, scope: Scope) -> Reply | None:
+        """None when the request may go on to its handler, else the answer that turns it away."""
+        if scope["method"] == "OPTIONS" and self._origins.some and b"access-control-request-method" in visit.headers:
+            return self._origins.preflight()
+        refusal = self._unknown_or_may_not(visit, scope)
+        if refusal is None and visit.rule.guarded:
+            refusal = await self._exceeded(visit) or self._too_late(visit, scope)
+        if refusal is None:
+            return None
+        self.metrics.reject(visit.route, refusal.reason)
+        return error_reply(refusal.status, refusal.message, visit.identity.request_id, headers=refusal.headers)
+
+    def body_limit(self, path: str) -> int:
+        """The most bytes that a body of this route may have."""
+        limits = self.settings.limits
+        return limits.bodies.get(path, limits.body)
+
+    def leave(self, visit: Visit, reply: Reply) -> Headers:
+        """Count the request and write it down; gives the headers that its answer carries because of who asked."""
+        now = self._timer()
+        seconds = now - visit.started
+        if visit.admitted:
+            self.admission.finished()
+        self.metrics.count(visit.route, reply.status, seconds, reply.answered_by, reply.version, reply.variant)
+        if self._log is not None:
+            self._log.write(self._line(visit, reply, seconds))
+        return self._origins.headers(visit.headers.get(b"origin")) if self._origins.some else []
+
+    async def close(self) -> None:
+        """Let go of the server of the limits, and write what is still to be written."""
+        self.wire.stop()
+        if self._shared is not None:
+            await self._shared.close()
+        if self._log is not None:
+            self._log.close()
+
+    def _unknown_or_may_not(self, visit: Visit, scope: Scope) -> Refusal | None:
+        rule = visit.rule
+        if not rule.verb:
+            return None
+        connection: Connection | None = scope.get("connection")
+        found = self._gatekeeper.identify(visit.headers, "" if connection is None else connection.certificate, self._clock.now())
+        if isinstance(found, Refusal):
+            return found
+        visit.client = found
+        if rule.verb == "answer":
+            visit.may_explain = missing_role(found, rule.system, "explain") is None
+        return missing_role(found, rule.system, rule.verb)
+
+    async def _exceeded(self, visit: Visit) -> Refusal | None:
+        name = visit.client.name
+        if name not in self._rates:
+            rate = self.settings.limits.of(name)
+            self._rates[name] = None if rate == Rate() else (rate, Terms.of(rate))
+        found = self._rates[name]
+        if found is None:
+            return None
+        key, now = f"{name} {visit.rule.system}", self._clock.now()
+        take = self._limits.take(key, *found, now) if self._shared is None else await self._shared.take(key, *found, now)
+        return None if take is None else take.refusal()
+
+    def _too_late(self, visit: Visit, scope: Scope) -> Refusal | None:
+        connection: Connection | None = scope.get("connection")
+        waited = 0.0 if connection is None else connection.waited
+        given = visit.headers.get(b"x-deadline-ms")
+        now = self._timer()
+        if given is not None:
+            visit.deadline = now - waited + _milliseconds(given)
+        refusal = self.admission.admit(now, waited, _priority(visit), visit.deadline)
+        visit.admitted = refusal is None
+        return refusal
+
+    def _line(self, visit: Visit, reply: Reply, seconds: float) -> Line:
+        identity, client, system = visit.identity, visit.client.name, visit.rule.system
+        return Line(
+            self._clock.now(),
+            client,
+            system,
+            visit.route,
+            reply.status,
+            seconds,
+            reply.version,
+            reply.variant,
+            reply.answered_by,
+            identity.request_id,
+            identity.trace_id,
+        )
+
+    def _gauges(self) -> dict[str, float]:
+        return {
+            "in_flight": self.admission.in_flight,
+            "queue_delay_seconds": self.admission.delay,
+            "overloaded": self.admission.standing,
+            "loop_lag_seconds": self.wire.lag,
+            "connections": len(self.wire.open),
+            "limit_fallbacks_total": 0 if self._shared is None else self._shared.fallbacks,
+            "access_log_dropped_total": 0 if self._log is None else self._log.dropped,
+        }
+
+
+def open_door(settings: Settings, counts: SharedCounts | None = None) -> Door:
+    """The door that the settings describe, with what it needs from extras; ``counts`` as in `Door`.
+
+    Raises:
+        MissingExtraError: a package that a setting needs is not installed.
+        DeclarationError: a file that a setting names cannot be used.
+    """
+    access, store = settings.access, settings.limits.store
+    tokens = shared = None
+    if access.jwt is not None:
+        from mainspring.gateway.adapters.jwt import JwksVerifier
+
+        tokens = JwksVerifier(access.jwt)
+    if store:
+        from mainspring.gateway.adapters.redis_limits import SharedLimits
+
+        shared = SharedLimits(store, LocalLimits())
+    return Door(
+        settings,
+        gatekeeper=Gatekeeper(access, tokens),
+        shared=shared,
+        log=AccessLog(settings.log, Random()) if settings.log.file else None,
+        counts=counts,
+        certificate=None if settings.tls is None else Certificate(settings.tls),
+    )
+
+
+def _priority(visit: Visit) -> Priority:
+    """The client's own class; a header may only lower it."""
+    own = visit.client.priority
+    asked = _CLASSES.get(visit.headers.get(b"x-priority", b""), own)
+    return min(own, asked, key=_ORDER.index)
+
+
+def _milliseconds(given: bytes) -> float:
+    if not given.isdigit() or len(given) > 9:
+        raise RequestError("x-deadline-ms", "must be a whole number of milliseconds, for example 200", 400)
+    return int(given) / 1000
