@@ -243,14 +243,12 @@ def export(
     from mainspring.storage.durable import replacing
     from mainspring.storage.tables import Tables
     from mainspring.storage.workspace import Workspace
-    from mainspring.training.dataset import DatasetBuilder
     from mainspring.training.exporting import export as exported
 
     folder = workspace or newest_workspace(system)
     with _opened(system, folder) as registry, Bars(quiet=as_json) as bars:
-        builder = DatasetBuilder(load_system(registry, system), Tables(Workspace(folder).tables))
-        version = registry.resolve(system, which)
-        done = exported(registry, builder, version, decide_at=decide_at, progress=lambda at, of: bars.step("data set", at, of))
+        declared, tables, version = load_system(registry, system), Tables(Workspace(folder).tables), registry.resolve(system, which)
+        done = exported(declared, registry, tables, version, decide_at=decide_at, progress=lambda at, of: bars.step("data set", at, of))
     try:
         with replacing(output) as file:
             file.write(done.file)
@@ -270,7 +268,8 @@ def decision_line(decision: Decision) -> str:
     from mainspring.clock import format_instant
 
     alias = f"{decision.evidence['alias']}: " if decision.action == "alias" else ""
-    return f"{format_instant(decision.at)}  {decision.action:<16} {decision.version:<14} {alias}{decision.reason}"
+    despite = f"; despite the gate: {decision.evidence['despite']}" if "despite" in decision.evidence else ""
+    return f"{format_instant(decision.at)}  {decision.action:<16} {decision.version:<14} {alias}{decision.reason}{despite}"
 
 
 def now() -> int:

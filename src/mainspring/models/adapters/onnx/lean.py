@@ -41,7 +41,8 @@ def _compute_biases(graph: Any) -> None:
     for node in graph.node:
         sides = [dequantized[name] for name in node.input if name in dequantized]
         if len(sides) == 3 and sides[2].input[0] in wholes:
-            before[sides[2].output[0]] = [*_scale(*sides, tables), *_narrowed(sides[2], tables)]
+            given, weights, bias = sides
+            before[bias.output[0]] = [*_scale(given, weights, bias, tables), *_narrowed(bias, tables)]
     nodes = [one for node in graph.node for one in (*before.get(node.output[0], ()), node)]
     graph.ClearField("node")
     graph.node.extend(nodes)
