@@ -32,6 +32,10 @@ def test_a_version_is_compressed_and_one_that_loses_too_much_is_refused(world: P
     text = ask(*prune, "--most-lost", "1e-9", code=9)
     assert "times better" in text
     assert "Registered model:delivery:3, made from model:delivery:1. It is refused." in text
+    assert "Next: mainspring rollout delivery --shadow 4" in ask(*prune, "--most-lost", "0.5")
+    runs = CliRunner().invoke(main, ["runs", "list", "delivery"]).stdout.splitlines()
+    assert [run.split()[-1] for run in runs] == ["model:delivery:2", "model:delivery:3", "model:delivery:4"]
+    assert all("finished" in run and "smaller" in run for run in runs)
     assert json.loads(ask("show", "delivery", "2", "--json"))["made_from"] == "model:delivery:1"
     history = ask("history", "delivery")
     assert history.count("gate_refused") == 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import multiprocessing
@@ -118,6 +119,43 @@ def test_decisions_and_what_was_live_when(registry: Registry) -> None:
     assert registry.deployment("eta", 11) == Deployment("model:eta:1", None, None, "steady", 0.0, 10, 1)
     assert registry.deployment("eta") == Deployment("model:eta:1", None, "model:eta:2", "canary", 0.1, 13, 4)
     assert registry.deployment("fraud") == Deployment()
+
+
+def test_what_the_gate_refused_is_released_only_with_a_reason(registry: Registry) -> None:
+    release(registry)
+    move = functools.partial(registry.decide, "eta", version="model:eta:2", by="me", reason="r")
+    move("gate_refused", at=14, by="gate", reason="it lost 0.2")
+    before = registry.decisions("eta")
+    for action in ("shadow", "canary", "promote"):
+        with pytest.raises(RegistryError, match=r"refused it on 1970-.*\(it lost 0.2\)\. .*--despite REASON"):
+            move(action, at=15, evidence={"share": 0.5})
+    for unfit in ("", " ", True, 3):
+        with pytest.raises(RegistryError, match=r"evidence\['despite'\] is .* Say why"):
+            move("promote", at=15, evidence={"despite": unfit})
+    assert registry.decisions("eta") == before
+    assert move("promote", at=15, evidence={"despite": "the holdout was a holiday"}).evidence["despite"] == "the holdout was a holiday"
+    assert registry.deployment("eta").champion == "model:eta:2"
+
+
+def test_a_release_despite_the_gate_goes_on_until_it_is_rolled_back_or_refused_again(registry: Registry) -> None:
+    release(registry)
+    move = functools.partial(registry.decide, "eta", version="model:eta:2", by="me", reason="r")
+    despite = {"despite": "drill"}
+    move("gate_refused", at=14)
+    move("shadow", at=15, evidence=despite)
+    move("canary", at=16, evidence={"share": 0.5})
+    move("roll_back", at=17)
+    with pytest.raises(RegistryError, match="the gate refused it"):
+        move("shadow", at=18)
+    move("shadow", at=18, evidence=despite)
+    move("gate_refused", at=19)
+    with pytest.raises(RegistryError, match="the gate refused it"):
+        move("promote", at=20)
+    move("gate_passed", at=21)
+    move("promote", at=22)
+    move("gate_refused", at=23)
+    move("roll_back", at=24)
+    assert registry.deployment("eta").champion == "model:eta:1"
 
 
 def test_impossible_moves_leave_nothing_behind(registry: Registry) -> None:

@@ -28,7 +28,6 @@ from mainspring.model_registry.registry import Registry
 from mainspring.storage.prediction_log import PredictionLog
 from mainspring.storage.tables import Tables
 from mainspring.storage.workspace import Workspace
-from mainspring.training.dataset import DatasetBuilder
 
 ROWS = 1_000
 GIVEN = ("at_depot__minutes_mean_7d", "at_depot__count_1d", "place__size_last")
@@ -156,7 +155,7 @@ def test_a_thousand_answers_of_the_page_are_those_of_the_server(tmp_path: Path) 
     served = over_http(space, asked)
     given = logged(space)
     registry = Registry(space.registry)
-    done = embed(registry, DatasetBuilder(system, Tables(space.tables)), registry.resolve("delivery", "champion"), "browser")
+    done = embed(system, registry, Tables(space.tables), registry.resolve("delivery", "champion"), "browser")
     registry.close()
     folder = tmp_path / "page"
     write(folder, done.files)

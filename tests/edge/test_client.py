@@ -27,7 +27,6 @@ from mainspring.model_registry.registry import Registry
 from mainspring.storage.prediction_log import PredictionLog
 from mainspring.storage.tables import Tables
 from mainspring.storage.workspace import Workspace
-from mainspring.training.dataset import DatasetBuilder
 
 GOOD: dict[str, Any] = {"drive": "x", "sent_at": "2025-02-10T12:00:00Z", "depot": "north", "km": 12.5}
 ALWAYS, NEVER = Narrower(1e9), Narrower(0.0)
@@ -42,7 +41,7 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 @pytest.fixture(scope="module")
 def file(space: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     registry = Registry(space.registry)
-    done = embed(registry, DatasetBuilder(system, Tables(space.tables)), registry.resolve("delivery", "champion"), "python")
+    done = embed(system, registry, Tables(space.tables), registry.resolve("delivery", "champion"), "python")
     registry.close()
     folder = tmp_path_factory.mktemp("device")
     write(folder, done.files)

@@ -26,7 +26,6 @@ from mainspring.models.adapters.ensembles import ensemble_of
 from mainspring.models.parity import Probes, Tolerance, compared
 from mainspring.storage.tables import Tables
 from mainspring.storage.workspace import Workspace
-from mainspring.training.dataset import DatasetBuilder
 
 OF_ONE_NUMBER = [name for name in FITS if name.startswith(("lightgbm", "xgboost", "linear")) and "multiclass" not in name]
 SCALE = 2.0
@@ -112,7 +111,7 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 @pytest.fixture(scope="module")
 def file(space: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     registry = Registry(space.registry)
-    done = embed(registry, DatasetBuilder(system, Tables(space.tables)), registry.resolve("delivery", "champion"), "python")
+    done = embed(system, registry, Tables(space.tables), registry.resolve("delivery", "champion"), "python")
     registry.close()
     assert (done.held.difference, done.entry) == (0.0, "delivery.py")
     assert done.held.rows > 1_000

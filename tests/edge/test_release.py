@@ -20,7 +20,6 @@ from mainspring.model_registry.adapters.ed25519 import signer, verifier
 from mainspring.model_registry.registry import Registry
 from mainspring.model_registry.signatures import Verify
 from mainspring.storage.tables import Tables
-from mainspring.training.dataset import DatasetBuilder
 
 GOOD: dict[str, Any] = {"drive": "x", "sent_at": "2025-02-10T12:00:00Z", "depot": "north", "km": 12.5}
 
@@ -42,7 +41,7 @@ def exported(keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MAINSPRING_SIGNING_KEY", str(keys / "key.pem"))
         for number in ("1", "2"):
-            done = embed(registry, DatasetBuilder(system, Tables(space.tables)), registry.resolve("delivery", number), "python")
+            done = embed(system, registry, Tables(space.tables), registry.resolve("delivery", number), "python")
             write(folder / number, done.files)
     registry.close()
     return folder

@@ -99,7 +99,7 @@ def build(path: Path) -> Workspace:
     registry.register("system", system.name, {"hash": system.hash}, {"system.json": system.to_json().encode()}, at=NOW)
     retrainer = Retrainer(system, registry, DatasetBuilder(system, Tables(space.tables)), "test", threads=1)
     version, _ = retrainer.train(retrainer.dataset(NOW), NOW)
-    registry.decide(system.name, "promote", version.id, at=NOW, by="test", reason="test")
+    registry.decide(system.name, "promote", version.id, at=NOW, by="test", reason="test", evidence={"despite": "test"})
     registry.close()
     with opened(space, stream=False) as backend:
         for i in range(40):

@@ -83,7 +83,7 @@ def build(path: Path, declared: ms.System = system) -> Workspace:
     for number, at in enumerate((NOW - 10 * DAY, NOW)):
         version, _ = retrainer.train(retrainer.dataset(at), at)
         if not number:
-            registry.decide(declared.name, "promote", version.id, at=at, by="test", reason="test")
+            registry.decide(declared.name, "promote", version.id, at=at, by="test", reason="test", evidence={"despite": "test"})
     for one in (log, registry, tracker):
         one.close()
     return space

@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 import pytest
 from exported_models import FITS, NAMES, matrix
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from test_torch_vision import LEARNER, images
 
 from mainspring.errors import ExportError
@@ -19,7 +21,9 @@ from mainspring.models.adapters.nets.fitting import Schedule
 from mainspring.models.adapters.nets.net import NetLearner
 from mainspring.models.adapters.nets.objectives import Task
 from mainspring.models.adapters.nets.runtime import torch
+from mainspring.models.adapters.onnx import quantize as quantize_module
 from mainspring.models.adapters.onnx.columns import KNOTS, curve
+from mainspring.models.adapters.onnx.lean import lean
 from mainspring.models.adapters.onnx.quantize import CLOSE, _thinned
 from mainspring.models.export import annotated, load_onnx, parity, quantize, to_onnx
 from mainspring.models.onnx_file import unsealed
@@ -115,6 +119,45 @@ def test_a_net_over_images_keeps_telling_them_apart(how: Any) -> None:
     right = [np.mean(model.predict(seen).argmax(axis=1) == truth) for model in (net, load_onnx(small))]
     assert len(small) < len(file)
     assert right[1] > right[0] - 0.03
+
+
+def test_what_a_static_file_leaves_out_is_computed_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Biases have neither zero points nor scales of their own, and those that fit are stored in 16 bits."""
+    x, y = images(320, 1)
+    file, rows = to_onnx(LEARNER.fit(x, y, weight=None, held_out=None, seed=0, threads=1)), images(128, 4)[0]
+    lean = quantize(file, "static", calibration=rows)
+    monkeypatch.setattr(quantize_module, "lean", lambda graph: None)
+    whole = quantize(file, "static", calibration=rows)
+    assert np.array_equal(load_onnx(lean).predict(x), load_onnx(whole).predict(x))
+    small, large = (onnx.load_from_string(unsealed(one)) for one in (lean, whole))
+    onnx.checker.check_model(small, full_check=True)
+    assert onnx.TensorProto.INT16 in {one.data_type for one in small.graph.initializer}
+    assert len(small.graph.initializer) < 0.75 * len(large.graph.initializer)
+    assert len(lean) < 0.85 * len(whole)
+
+
+@pytest.mark.parametrize(("values", "stored"), [([-32_768, 32_767], np.int16), ([-32_769, 0], np.int32), ([0, 32_768], np.int32)])
+def test_a_bias_that_does_not_fit_and_a_scale_that_is_another_stay(values: list[int], stored: Any) -> None:
+    def dequantized(name: str, axis: int = 0) -> Any:
+        return helper.make_node("DequantizeLinear", [name, f"{name} scale", f"{name} zero"], [f"{name} float"], axis=axis)
+
+    constants = {"w": np.ones((2, 3), np.int8), "w scale": np.float32([0.1, 0.2]), "w zero": np.zeros(2, np.int8)}
+    constants |= {"x scale": np.float32(0.3), "x zero": np.uint8(7), "b": np.int32(values), "b zero": np.zeros(2, np.int32)}
+    scale = np.float32(0.3) * np.float32([0.1, 0.2])
+    for own in (scale, np.nextafter(scale, np.float32(1))):
+        tables = [numpy_helper.from_array(np.asarray(value), name) for name, value in {**constants, "b scale": own}.items()]
+        gemm = helper.make_node("Gemm", ["x float", "w float", "b float"], ["y"], transB=1)
+        ends = [helper.make_tensor_value_info(name, kind, ["n", width]) for name, kind, width in (("x", 2, 3), ("y", 1, 2))]
+        graph = helper.make_graph([*map(dequantized, "xwb"), gemm], "g", ends[:1], ends[1:], tables)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+        given = {"x": np.random.default_rng(0).integers(0, 255, (5, 3), dtype=np.uint8)}
+        before = ReferenceEvaluator(model).run(None, given)[0]
+        lean(model.graph)
+        onnx.checker.check_model(model, full_check=True)
+        assert np.array_equal(ReferenceEvaluator(model).run(None, given)[0], before)
+        kinds = {numpy_helper.to_array(one).dtype for one in model.graph.initializer if list(one.dims) == [2]}
+        assert kinds == {np.dtype(stored), np.dtype(np.float32)}
+        assert ("Mul" in [node.op_type for node in model.graph.node]) == np.array_equal(own, scale)
 
 
 def test_what_cannot_be_quantized_is_refused() -> None:

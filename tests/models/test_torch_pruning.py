@@ -13,7 +13,7 @@ from mainspring.models.adapters.nets.fitting import Schedule
 from mainspring.models.adapters.nets.multitask import Mmoe
 from mainspring.models.adapters.nets.net import NetLearner, NetPredictor
 from mainspring.models.adapters.nets.objectives import Task
-from mainspring.models.adapters.nets.pruning import pruned_images
+from mainspring.models.adapters.nets.pruning import IMAGE_RATE, pruned_images
 from mainspring.models.adapters.nets.runtime import torch
 from mainspring.models.adapters.nets.vision import Cnn, ImageLearner, ImagePredictor, Stage
 from mainspring.models.learners import learner
@@ -125,6 +125,16 @@ def test_weights_of_an_image_net_at_zero_stay_so_while_it_learns_on(images: Imag
     assert (flat == 0).double().mean().item() == pytest.approx(0.5, abs=0.001)
     assert right(made, IMAGES) > right(images, IMAGES) - 0.03
     assert len(made.to_artifacts()["net.safetensors"]) < 0.8 * len(images.to_artifacts()["net.safetensors"])
+
+
+def test_what_is_left_of_an_image_net_moves_at_a_tenth_of_the_rate(images: ImagePredictor) -> None:
+    """The step of AdamW is as large as its rate, whatever the gradient."""
+    fast = replace(CNN, schedule=replace(CNN.schedule, learning_rate=10 * CNN.schedule.learning_rate))
+    made = [pruned_images(images, learner, Prune(0.2, rounds=1, epochs=1), IMAGES[TRAIN], Y[TRAIN]) for learner in (CNN, fast)]
+    first = images.net[1].weight
+    gentle, whole = ((one.net[1].weight - first)[one.net[1].weight != 0].abs().mean().item() for one in made)
+    assert 0 < gentle < 0.4 * whole
+    assert gentle < IMAGE_RATE * CNN.schedule.learning_rate * (1_300 // 64 + 1)
 
 
 def test_the_channels_that_go_are_those_that_nothing_reads(images: ImagePredictor) -> None:

@@ -37,7 +37,7 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     retrainer.train(retrainer.dataset(NOW), NOW, shuffle_labels=np.random.default_rng(5))
     old, _ = retrainer.train(retrainer.dataset(NOW - 10 * DAY), NOW - 10 * DAY)
     for action in ("shadow", "promote"):
-        registry.decide(system.name, action, old.id, at=NOW, by="test", reason="test")
+        registry.decide(system.name, action, old.id, at=NOW, by="test", reason="test", evidence={"despite": "test"})
     retrainer.system = dataclasses.replace(system, model=dataclasses.replace(system.model, retrain="incremental"))
     retrainer.train(retrainer.dataset(NOW), NOW)
     tracker.close()
@@ -106,4 +106,8 @@ def test_only_a_finished_training_can_be_done_again(space: Workspace, tracker: T
     with tracker.start("delivery") as run:
         pass
     with pytest.raises(TrainingError, match="is finished and cannot be done again"):
+        reproduce(tracker, tracker.run(run.id), Tables(space.tables))
+    with tracker.start("delivery", parameters={"made_from": "model:delivery:1"}) as run:
+        pass
+    with pytest.raises(TrainingError, match="made model:delivery:1 smaller and is no training"):
         reproduce(tracker, tracker.run(run.id), Tables(space.tables))

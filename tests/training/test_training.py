@@ -128,7 +128,7 @@ def test_shuffled_labels_are_refused_and_recorded(retrainer: Retrainer) -> None:
 
 def promote(retrainer: Retrainer, version: Version) -> None:
     for action in ("shadow", "promote"):
-        retrainer.registry.decide("delivery", action, version.id, at=NOW, by="test", reason="test")
+        retrainer.registry.decide("delivery", action, version.id, at=NOW, by="test", reason="test", evidence={"despite": "test"})
 
 
 def again(retrainer: Retrainer, retrain: str, at: int, **changed: object) -> tuple[Version, Decision]:

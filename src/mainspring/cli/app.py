@@ -20,7 +20,8 @@ from mainspring.cli.exporting import export
 from mainspring.cli.features import features
 from mainspring.cli.ingesting import ingest, quarantine
 from mainspring.cli.keys import keys
-from mainspring.cli.models import decision_line, models
+from mainspring.cli.models import models
+from mainspring.cli.releasing import instant, rollout
 from mainspring.cli.runs import runs
 from mainspring.cli.streaming import dead_letters, stream
 from mainspring.cli.training import train
@@ -110,8 +111,8 @@ def run(
         source,
         data,
         workspace,
-        since=None if since is None else _instant(since),
-        until=None if until is None else _instant(until),
+        since=None if since is None else instant(since),
+        until=None if until is None else instant(until),
         log=log,
         online=online,
         keep_serving=keep_serving,
@@ -219,53 +220,7 @@ models.add_command(explain)
 models.add_command(counterfactual)
 
 
-@main.command()
-@click.argument("system")
-@workspace_option
-@click.option("--at", default=None, help="What was live at this instant (ISO 8601, UTC), instead of the whole history.")
-@click.option("--back", is_flag=True, help="Roll back: drop the challenger, or where there is none put the previous champion back.")
-@click.option("--to", default=None, help="With --back: the earlier champion to put back, an id, a number or an alias.")
-@click.option("--reason", default="by hand", show_default=True, help="Why, for the record.")
-@json_option
-def rollout(system: str, workspace: Path | None, at: str | None, back: bool, to: str | None, reason: str, as_json: bool) -> None:
-    """Show every decision about a system's versions, or what was live at an instant; or roll back.
-
-    \b
-    Example:
-      mainspring rollout eta
-      mainspring rollout eta --at 2013-11-16T12:00:00Z
-      mainspring rollout eta --back --to 2 --reason "complaints from the north"
-    """
-    from dataclasses import asdict
-
-    from mainspring.cli.models import now, operator
-    from mainspring.cli.systems import newest_workspace, open_registry
-
-    if to is not None and not back:
-        raise click.UsageError("--to says what to roll back to: give --back with it.")
-    with open_registry(workspace or newest_workspace(system)) as registry:
-        if at is not None:
-            state = asdict(registry.deployment(system, _instant(at)))
-            click.echo(json.dumps(state) if as_json else "\n".join(f"{name:<12} {value}" for name, value in state.items()))
-            return
-        if back:
-            evidence = {} if to is None else {"to": registry.resolve(system, to).id}
-            decisions = [registry.decide(system, "roll_back", at=now(), by=operator(), reason=reason, evidence=evidence)]
-        else:
-            decisions = registry.decisions(system)
-    for decision in decisions:
-        click.echo(json.dumps(asdict(decision)) if as_json else decision_line(decision))
-
-
-def _instant(text: str) -> int:
-    from mainspring.clock import parse_instant
-
-    try:
-        return parse_instant(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} is not an ISO 8601 date and time, for example 2013-11-16T12:00:00Z.") from error
-
-
+main.add_command(rollout)
 main.add_command(runs)
 main.add_command(tune)
 main.add_command(features)

@@ -45,19 +45,21 @@ def compress(
     from mainspring.storage.workspace import Workspace
     from mainspring.training.compression import Bound, parse
     from mainspring.training.compression import compress as make
+    from mainspring.training.tracking.tracker import Tracker
 
     steps, bound = [parse(text) for text in texts], Bound(metric, most_lost, alert_rate)
     folder = workspace or newest_workspace(system)
     with open_registry(folder) as registry, Bars(quiet=as_json) as bars:
-        version, tables = registry.resolve(system, which), Tables(Workspace(folder).tables)
-        recorded: dict[str, Any] = {"at": now(), "code": commit()}
-        done = make(registry, tables, version, steps, bound, threads=threads, progress=bars.step, **recorded)
+        version, space = registry.resolve(system, which), Workspace(folder)
+        recorded: dict[str, Any] = {"at": now(), "code": commit(), "tracker": Tracker(space.runs)}
+        done = make(registry, Tables(space.tables), version, steps, bound, threads=threads, progress=bars.step, **recorded)
     if as_json:
         told = {"version": done.version.id, "made_from": version.id, "passed": done.passed, "reason": done.reason}
         click.echo(json.dumps({**told, "steps": [str(step) for step in steps], "table": done.table.to_dict(), "bound": asdict(bound)}))
     else:
         click.echo("\n".join(done.table.lines()))
-        outcome = f"Next: mainspring models show {system} {done.version.number}" if done.passed else "It is refused."
+        next_ = f"Next: mainspring rollout {system} --shadow {done.version.number}"
+        outcome = next_ if done.passed else "It is refused."
         click.echo(f"Registered {done.version.id}, made from {version.id}. {outcome}")
     if not done.passed:
         raise SystemExit(9)

@@ -50,23 +50,22 @@ def export(
     from mainspring.serving.versions import load_system
     from mainspring.storage.tables import Tables
     from mainspring.storage.workspace import Workspace
-    from mainspring.training.dataset import DatasetBuilder
     from mainspring.training.exporting import export as to_onnx
 
     with opened(system, workspace) as (registry, folder), Bars(quiet=as_json) as bars:
-        builder = DatasetBuilder(load_system(registry, system), Tables(Workspace(folder).tables))
+        declared, tables = load_system(registry, system), Tables(Workspace(folder).tables)
         version = registry.resolve(system, which)
 
         def step(at: int, of: int) -> None:
             bars.step("data set", at, of)
 
         if target == "onnx":
-            exported = to_onnx(registry, builder, version, decide_at=decide_at, progress=step)
-            files, lines = as_files(registry, builder.system, version, exported, given), exported.parity.lines()
+            exported = to_onnx(declared, registry, tables, version, decide_at=decide_at, progress=step)
+            files, lines = as_files(registry, declared, version, exported, given), exported.parity.lines()
             told: dict[str, Any] = {"version": version.id, "kind": exported.kind, "columns": exported.columns}
             told |= {"parity": asdict(exported.parity)["parts"], "p50_us": exported.p50, "p99_us": exported.p99}
         else:
-            done = embed(registry, builder, version, target, given=given, runtime=runtime, progress=step)
+            done = embed(declared, registry, tables, version, target, given=given, runtime=runtime, progress=step)
             files, lines = done.files, [f"{done.held.rows} answers compared, {COMPARED_ROWS} of them to rows of the data set: "
                                         f"difference at most {done.held.difference:.3g}"]  # fmt: skip
             told = {"version": version.id, "given": done.given, "rows": done.held.rows, "difference": done.held.difference}

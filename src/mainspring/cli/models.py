@@ -219,7 +219,8 @@ def decision_line(decision: Decision) -> str:
     from mainspring.clock import format_instant
 
     alias = f"{decision.evidence['alias']}: " if decision.action == "alias" else ""
-    return f"{format_instant(decision.at)}  {decision.action:<16} {decision.version:<14} {alias}{decision.reason}"
+    despite = f"; despite the gate: {decision.evidence['despite']}" if "despite" in decision.evidence else ""
+    return f"{format_instant(decision.at)}  {decision.action:<16} {decision.version:<14} {alias}{decision.reason}{despite}"
 
 
 def now() -> int:

@@ -1,4 +1,4 @@
-"""The ``runs`` verb: records of trainings and tuning trials."""
+"""The ``runs`` verb: records of trainings, tuning trials and compressions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ workspace_option = click.option(
 
 @click.group()
 def runs() -> None:
-    """Trainings and tuning trials: what went in, what came out, on what; compared, and done again to the bit.
+    """Trainings, tuning trials and compressions: what went in, what came out, on what; compared, and done again to the bit.
 
     \b
     Example:

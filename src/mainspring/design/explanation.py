@@ -19,15 +19,14 @@ from mainspring.evaluation.explain.changes import Constraints, changeable, funct
 from mainspring.evaluation.explain.counterfactuals import Counterfactuals, Target, counterfactuals
 from mainspring.evaluation.explain.dependence import Dependence, accumulated_local_effects, partial_dependence
 from mainspring.evaluation.explain.importance import Importance, check_columns, correlated, mean_contributions, permutation_importance
-from mainspring.model_registry import ModelManifest, Registry
+from mainspring.model_registry import Registry
 from mainspring.models.tabular import TabularModel
-from mainspring.serving.versions import load
 from mainspring.spec import PREVIOUS, System
 from mainspring.storage.prediction_log import PredictionLog
 from mainspring.storage.tables import Tables
 from mainspring.storage.workspace import Workspace
-from mainspring.training.dataset import DatasetBuilder
 from mainspring.training.train import split
+from mainspring.training.versions import load_dataset, load_model, recorded
 
 ROWS, REPEATS, DRAWN = 2_000, 3, 6
 """Rows that are explained at most, shuffles of each feature, and features whose dependence is drawn where none is named."""
@@ -83,13 +82,8 @@ def load_explained(
     """
     version = registry.resolve(name, which)
     system = System.from_json(registry.artifact(version, "system.json").decode())
-    loaded = load(system, registry, version.id)
-    if loaded.model is None:
-        raise RegistryError(f"Version {version.id} cannot be explained: {loaded.problem}")
-    manifest = registry.version(ModelManifest.of(version).dataset).manifest
-    dataset = DatasetBuilder(system, Tables(space.tables)).build(
-        manifest["from"], manifest["until"], partial(progress, "build training set")
-    )
+    model = load_model(system, registry, version)
+    dataset = load_dataset(system, Tables(space.tables), recorded(registry, version), partial(progress, "build training set"))
     sides = split(system, dataset)
     chosen = sides.test if newest else sides.train
     taken = np.unique(np.linspace(0, len(chosen) - 1, min(rows, len(chosen))).astype(np.int64))
@@ -98,7 +92,7 @@ def load_explained(
         progress("read rows", number, len(chosen.columns))
         columns[column] = chosen.columns[column][taken]
     progress("read rows", len(chosen.columns), len(chosen.columns))
-    return Explained(system, version.id, loaded.model, columns, chosen.as_of[taken], chosen.label[taken])
+    return Explained(system, version.id, model, columns, chosen.as_of[taken], chosen.label[taken])
 
 
 def explain(

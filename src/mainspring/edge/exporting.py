@@ -11,18 +11,21 @@ from typing import Any
 import numpy as np
 
 from mainspring.edge import browser, python_file
-from mainspring.edge.document import document, functions_of, plain, predictors, tables
+from mainspring.edge.document import document, functions_of, plain, predictors
+from mainspring.edge.document import tables as as_tables
 from mainspring.edge.held import Held
 from mainspring.edge.release import release
 from mainspring.edge.samples import samples
-from mainspring.errors import RegistryError, StorageError
-from mainspring.model_registry import ModelManifest, Registry, Version
+from mainspring.errors import StorageError
+from mainspring.model_registry import Registry, Version
 from mainspring.model_registry.registry import signing_key
 from mainspring.models.tabular import TabularModel
 from mainspring.spec import System
 from mainspring.storage.durable import replacing
-from mainspring.training.dataset import Dataset, DatasetBuilder
+from mainspring.storage.tables import Tables
+from mainspring.training.dataset import Dataset
 from mainspring.training.exporting import Exported
+from mainspring.training.versions import load_dataset, load_model, recorded
 
 COMPARED_ROWS = 1_000
 Progress = Callable[[int, int], None]
@@ -45,8 +48,9 @@ class Embedded:
 
 
 def embed(
+    system: System,
     registry: Registry,
-    builder: DatasetBuilder,
+    tables: Tables,
     version: Version,
     target: str,
     *,
@@ -62,14 +66,12 @@ def embed(
         RegistryError: the version cannot be read, or was trained with other definitions of features.
         ExportError: something in it has no such form, or an answer is further off than the target's tolerance.
     """
-    system = builder.system
-    if version.manifest["features"] != system.feature_hashes:
-        raise RegistryError(f"Version '{version.id}' was trained with other definitions of features than now. Train again.")
-    model = TabularModel.from_artifacts({name: registry.artifact(version, name) for name in version.artifacts})
+    model = load_model(system, registry, version)
     written = document(system, version.id, model, json.loads(registry.artifact(version, "baselines.json")), given)
-    rows = _rows(registry, builder, version, progress)
+    rows = load_dataset(system, tables, recorded(registry, version), progress)
+    newest = rows.take(np.arange(len(rows)) >= len(rows) - COMPARED_ROWS)
     made = _python if target == "python" else browser.made
-    files, found = made(system, model, plain(written), rows, runtime)
+    files, found = made(system, model, plain(written), newest, runtime)
     return Embedded(version.id, next(iter(files)), files, tuple(one["name"] for one in written["given"]), found)
 
 
@@ -79,7 +81,7 @@ def as_files(registry: Registry, system: System, version: Version, exported: Exp
     Raises:
         ExportError: ``given`` names what is no function of the system.
     """
-    model = TabularModel.from_artifacts({name: registry.artifact(version, name) for name in version.artifacts})
+    model = load_model(system, registry, version)
     written = plain(document(system, version.id, model, json.loads(registry.artifact(version, "baselines.json")), given))
     return {f"{system.name}.onnx": exported.file, f"{system.name}.json": json.dumps(written, indent=1).encode()}
 
@@ -100,17 +102,11 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
         raise StorageError(f"{folder} cannot be written: {error.strerror}. Name a folder that can be.") from error
 
 
-def _rows(registry: Registry, builder: DatasetBuilder, version: Version, progress: Progress | None) -> Dataset:
-    recorded = registry.version(ModelManifest.of(version).dataset).manifest
-    rows = builder.build(recorded["from"], recorded["until"], progress)
-    return rows.take(np.arange(len(rows)) >= len(rows) - COMPARED_ROWS)
-
-
 def _python(
     system: System, model: TabularModel, written: dict[str, Any], rows: Dataset, _: Path | None
 ) -> tuple[dict[str, bytes], Held]:  # fmt: skip
     parts = predictors(model)
-    whole = {**written, **{name: None if one is None else tables(one) for name, one in parts.items()}}
+    whole = {**written, **{name: None if one is None else as_tables(one) for name, one in parts.items()}}
     about = f"{system.name}: {system.question} {written['version']}, exported by mainspring; it needs Python 3.11 and NumPy."
     text = python_file.python_file(whole, functions_of(system, written), about)
     asked, x = samples(system, model, written, rows), model.encoder.transform(rows.columns)

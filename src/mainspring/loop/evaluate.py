@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mainspring.clock import format_instant
-from mainspring.errors import RegistryError, TrainingError
+from mainspring.errors import TrainingError
 from mainspring.evaluation.baselines import Rows, Truth
 from mainspring.evaluation.of_model import Candidate, evaluate_model
 from mainspring.evaluation.record import Evaluation
 from mainspring.model_registry import Registry, Version
-from mainspring.models.tabular import TabularModel
 from mainspring.schema import KNOWN_TIME
-from mainspring.serving.versions import load
 from mainspring.spec import System
 from mainspring.storage.tables import Tables
 from mainspring.training.dataset import Dataset, DatasetBuilder
-from mainspring.training.dataset import load as load_set
-from mainspring.training.sets import Sets
 from mainspring.training.train import MIN_ROWS, held_out, latency, load_baselines, split
+from mainspring.training.versions import load_dataset, load_model, recorded
 
 
 def evaluate_version(
@@ -38,53 +32,25 @@ def evaluate_version(
         TrainingError: fewer than 200 such rows have a label.
     """
     chosen = [version] if against is None else [version, against]
-    sets = [_dataset(registry, one) for one in chosen]
+    sets = [recorded(registry, one) for one in chosen]
     later = max(sets, key=lambda one: int(one["until"]))
     if newest:
         dataset = DatasetBuilder(system, tables).build(later["from"], _known_until(system, tables))
         held, how = _since(system, dataset, int(later["until"])), {"kind": f"rows after {format_instant(later['until'])[:16]}"}
     else:
-        dataset = _kept(system, tables, later)
+        dataset = load_dataset(system, tables, later)
         held, how = split(system, dataset).test, held_out(system)
-    model = model_of(system, registry, version.id)
+    model = load_model(system, registry, version)
     return evaluate_model(
         system,
         Candidate(model, load_baselines(system, registry, version)),
         Rows(held.columns, held.as_of),
         held.label,
         Truth(dataset.columns, dataset.label, dataset.label_known_at),
-        others={} if against is None else {against.id: model_of(system, registry, against.id)},
+        others={} if against is None else {against.id: load_model(system, registry, against)},
         split=how,
         latency=latency(model, held),
     )
-
-
-def model_of(system: System, registry: Registry, version: str) -> TabularModel:
-    """The model of a version.
-
-    Raises:
-        RegistryError: it does not load.
-    """
-    loaded = load(system, registry, version)
-    if loaded.model is None:
-        raise RegistryError(f"Version {version} cannot be evaluated: {loaded.problem}")
-    return loaded.model
-
-
-def _dataset(registry: Registry, version: Version) -> dict[str, Any]:
-    named = version.manifest.get("dataset")
-    if not named:
-        raise RegistryError(f"Version '{version.id}' names no data set, so what it was fitted on is not known. Train it again.")
-    return dict(registry.version(named).manifest)
-
-
-def _kept(system: System, tables: Tables, manifest: Mapping[str, Any]) -> Dataset:
-    """The training set of a manifest: as it was where it is still on disk, else built anew from what is known by now."""
-    builder = DatasetBuilder(system, tables)
-    sets = Sets(builder.place)
-    if manifest.get("address") in sets.addresses():
-        return load_set(sets, manifest["address"], system)
-    return builder.build(manifest["from"], manifest["until"])
 
 
 def _since(system: System, dataset: Dataset, until: int) -> Dataset:

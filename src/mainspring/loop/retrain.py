@@ -14,7 +14,6 @@ from mainspring.evaluation.card import Card, markdown
 from mainspring.evaluation.evaluate import CHAMPION
 from mainspring.evaluation.gate import GateResult, judge
 from mainspring.evaluation.of_model import Candidate, evaluate_model
-from mainspring.loop.evaluate import model_of
 from mainspring.model_registry import ModelManifest, Registry, Version
 from mainspring.models.tabular import TabularModel
 from mainspring.spec import System
@@ -22,6 +21,7 @@ from mainspring.training.dataset import Dataset, DatasetBuilder, Progress
 from mainspring.training.reproduce import begin, complete
 from mainspring.training.tracking.tracker import Tracker
 from mainspring.training.train import Start, Trained, fit, held_out, latency, register
+from mainspring.training.versions import load_model, recorded
 
 
 @dataclass(slots=True)
@@ -71,8 +71,8 @@ class Retrainer:
         champion = self.registry.deployment(self.system.name).champion
         if champion is None:
             raise TrainingError("There is no champion to go on from.")
-        data = self.registry.version(ModelManifest.of(self.registry.version(champion)).dataset)
-        return Start(champion, model_of(self.system, self.registry, champion), int(data.manifest["until"]))
+        version = self.registry.version(champion)
+        return Start(champion, load_model(self.system, self.registry, version), int(recorded(self.registry, version)["until"]))
 
     def _better(self, made: Mapping[str, tuple[Version, GateResult]], hindrance: str, at: int) -> tuple[Version, GateResult]:
         """The one of less loss on the held-out rows; the comparison is recorded."""
@@ -140,4 +140,4 @@ class Retrainer:
 
     def _champion(self) -> dict[str, TabularModel]:
         champion = self.registry.deployment(self.system.name).champion
-        return {} if champion is None else {CHAMPION: model_of(self.system, self.registry, champion)}
+        return {} if champion is None else {CHAMPION: load_model(self.system, self.registry, self.registry.version(champion))}

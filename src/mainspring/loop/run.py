@@ -250,7 +250,8 @@ class Run:
             reason=f"trained on shuffled labels; the gate {'passed' if gate.passed else 'refused'} it; forced past the gate",
         )
         share = self.system.rollout.steps[0] if self.system.rollout is not None else 0.01
-        self._decide("shadow", version.id, reason="drill: forced", by="drill")
+        despite = {"despite": "drill: the canary must stop what gets past the gate"}
+        self._decide("shadow", version.id, reason="drill: forced", evidence=despite, by="drill")
         self._decide("canary", version.id, reason=f"drill: {share:.0%} of answers", evidence={"share": share}, by="drill")
         self.progress.say(
             f"{format_instant(now)[:10]} drill: {version.id} (shuffled labels) refused by the gate, forced to {share:.0%} of the answers"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mainspring.clock import format_instant
 from mainspring.errors import RegistryError
 
-MOVES = ("shadow", "canary", "promote", "roll_back")
+RELEASES = ("shadow", "canary", "promote")
+MOVES = (*RELEASES, "roll_back")
+GATE = ("gate_passed", "gate_refused")
+DESPITE = "despite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,38 @@ def step(deployment: Deployment, decision: Decision) -> Deployment:
     if move is None:
         return deployment
     return replace(move(deployment, decision), since=decision.at, seq=decision.seq)
+
+
+def refusal(decisions: Iterable[Decision], version: str) -> Decision | None:
+    """The gate's last word about a version, if that is a refusal; the decisions are given by rising ``seq``."""
+    words = [one for one in decisions if one.version == version and one.action in GATE]
+    return words[-1] if words and words[-1].action == "gate_refused" else None
+
+
+def check_release(decisions: Sequence[Decision], decision: Decision) -> None:
+    """Refuse one of `RELEASES` of a version that the gate refused, unless ``evidence['despite']`` says why it is released all the same.
+
+    What is said to one of them goes for those that follow, until the gate refuses the version again or something is rolled back.
+
+    Raises:
+        RegistryError: it is refused, or ``evidence['despite']`` is no text.
+    """
+    despite, refused = decision.evidence.get(DESPITE), refusal(decisions, decision.version)
+    if despite is not None and not (isinstance(despite, str) and despite.strip()):
+        raise _impossible(decision, f"evidence['despite'] is {despite!r}. Say why the version is released although the gate refused it")
+    if decision.action not in RELEASES or refused is None or despite is not None or _overruled(decisions, refused):
+        return
+    raise _impossible(
+        decision,
+        f"the gate refused it on {format_instant(refused.at)} ({refused.reason}). Release one that passed, or say why this one is released "
+        "all the same: --despite REASON, in Python evidence={'despite': REASON}",
+    )
+
+
+def _overruled(decisions: Iterable[Decision], refused: Decision) -> bool:
+    since = [one for one in decisions if one.seq > refused.seq]
+    last = max((one.seq for one in since if one.action == "roll_back"), default=0)
+    return any(one.seq > last and one.version == refused.version and DESPITE in one.evidence for one in since if one.action in RELEASES)
 
 
 def _shadow(deployment: Deployment, decision: Decision) -> Deployment:

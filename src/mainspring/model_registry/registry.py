@@ -16,7 +16,7 @@ from mainspring.model_registry import retention
 from mainspring.model_registry.addresses import open_backends
 from mainspring.model_registry.compare import Difference, compare
 from mainspring.model_registry.database import Execute
-from mainspring.model_registry.deployment import MOVES, Decision, Deployment, fold, step
+from mainspring.model_registry.deployment import GATE, MOVES, RELEASES, Decision, Deployment, check_release, fold, step
 from mainspring.model_registry.records import KINDS, Version, decision_of, to_json, version_of
 from mainspring.model_registry.signatures import Sign, Verify, check, message
 
@@ -163,10 +163,12 @@ class Registry:
     ) -> Decision:
         """Record a decision; one of `MOVES` also moves the deployment.
 
+        A version that the gate refused is released only if ``evidence['despite']`` says why (see `check_release`).
+
         Raises:
             RegistryError: the version is unknown or its artifacts were dropped, the move is impossible from the present deployment
-                (checked in the transaction, so of two rivals one is refused), the evidence is not JSON, or the record cannot be
-                written.
+                or against the gate's word (checked in the transaction, so of two rivals one is refused), the evidence is not JSON,
+                or the record cannot be written.
         """
         body = to_json(evidence or {}, f"evidence of '{action}' for system '{system}'")
         with self._rows.writing() as execute:
@@ -260,12 +262,13 @@ class Registry:
         to = decision.evidence.get("to", "") if decision.action == "roll_back" else ""
         if decision.version and self.version(decision.version).kind != "model" and decision.action in MOVES:
             raise RegistryError(f"System '{decision.system}': {decision.action} needs a model, and '{decision.version}' is none.")
-        if decision.action in ("shadow", "canary", "promote", ALIAS) and decision.version:
+        if decision.action in (*RELEASES, ALIAS) and decision.version:
             self._check_kept(decision.version, decision.action)
         if to:
             self._check_once_champion(decision.system, to)
             self._check_kept(to, decision.action)
         step(self.deployment(decision.system), decision)
+        check_release(self._decided(decision.system, (*GATE, *MOVES)), decision)
         execute(_ADD_DECISION, (seq, *row))
         return decision
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mainspring.errors import ExportError, RegistryError
-from mainspring.model_registry import ModelManifest, Registry, Version
+from mainspring.errors import ExportError
+from mainspring.model_registry import Registry, Version
 from mainspring.models.export import annotated, as_onnx
 from mainspring.models.parity import Parity
 from mainspring.models.protocol import Floats, Predictor
-from mainspring.models.tabular import TabularModel
-from mainspring.training.dataset import DatasetBuilder
+from mainspring.spec import System
+from mainspring.storage.tables import Tables
+from mainspring.training.versions import load_dataset, load_model, recorded
 
 COMPARED_ROWS = 2_000
 
@@ -33,8 +34,9 @@ class Exported:
 
 
 def export(
+    system: System,
     registry: Registry,
-    builder: DatasetBuilder,
+    tables: Tables,
     version: Version,
     *,
     decide_at: Sequence[float] = (),
@@ -50,13 +52,10 @@ def export(
         TrainingError: the sources hold no rows of its data set.
         ExportError: there is no ONNX form of it, as of one that reads free text, or the file is not at par.
     """
-    if version.manifest["features"] != builder.system.feature_hashes:
-        raise RegistryError(f"Version '{version.id}' was trained with other definitions of features than now. Train again.")
-    model = TabularModel.from_artifacts({name: registry.artifact(version, name) for name in version.artifacts})
+    model = load_model(system, registry, version)
     if model.encoder.texts:
         raise ExportError(f"Version '{version.id}' reads free text, which has no ONNX form. Serve it as it is.")
-    recorded = registry.version(ModelManifest.of(version).dataset).manifest
-    rows = builder.build(recorded["from"], recorded["until"], progress)
+    rows = load_dataset(system, tables, recorded(registry, version), progress)
     newest = rows.take(np.arange(len(rows)) >= len(rows) - COMPARED_ROWS)
     x = model.encoder.transform(newest.columns)
     exported, found = as_onnx(model, x, decide_at=decide_at)

@@ -24,6 +24,8 @@ from mainspring.training.train import CARD, EVALUATION, Start, fit, to_artifacts
 
 _PASSING = {"hash", "log_position", "created_by"}
 """What a manifest says of when it was built, and not of its values."""
+MADE_FROM = "made_from"
+"""The parameter of a run that made a version smaller: which one."""
 _START = "start/"
 """Before the names of the files of the model that a run went on from."""
 
@@ -90,6 +92,11 @@ def reproduce(tracker: Tracker, run: Run, tables: Tables) -> Reproduction:
         TrainingError: the record is not that of a finished training.
         DeclarationError: a function of its declaration is gone or has other code.
     """
+    if MADE_FROM in run.parameters:
+        raise TrainingError(
+            f"Run '{run.id}' made {run.parameters[MADE_FROM]} smaller and is no training. Its steps are in its parameters: give them to "
+            "mainspring models compress again, on one thread; the new version's files then have the same hashes."
+        )
     if run.status != "finished" or "system.json" not in run.artifacts or "until" not in run.data:
         raise TrainingError(f"Run '{run.id}' is {run.status} and cannot be done again. Name a finished training.")
     started = time.perf_counter()

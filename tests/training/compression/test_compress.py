@@ -20,6 +20,7 @@ from mainspring.storage.tables import Tables
 from mainspring.storage.workspace import Workspace
 from mainspring.training.compression import Bound, Compressed, Distil, Prune, Quantize, Step, compress
 from mainspring.training.dataset import Dataset, DatasetBuilder
+from mainspring.training.tracking.tracker import Tracker
 from mainspring.training.train import fit, register, split
 
 NET = replace(system, model=ms.Net(hidden=(64, 64), epochs=12, batch=256, learning_rate=2e-2, interval=(0.1, 0.9), holdout="7d"))
@@ -77,6 +78,29 @@ def test_a_smaller_version_is_registered_with_what_it_was_made_from_and_its_tabl
     assert (decision.action, decision.version, decision.by) == ("gate_passed", done.version.id, "gate")
     assert decision.evidence["smaller"] == done.table.smaller
     assert [line.split()[0] for line in done.table.lines()] == ["KB", "original", "compressed", "times", "mae"]
+
+
+def test_a_compression_is_a_run_that_names_its_version(space: Workspace, registry: Registry, net: Version, tmp_path: Path) -> None:
+    tracker = Tracker(tmp_path / "runs")
+    steps, bound = (Prune(0.5, structured=True, rounds=2, epochs=1), Quantize("static")), Bound("mae", 1e-9)
+    done = compress(registry, Tables(space.tables), net, steps, bound, at=NOW, code="test", timed=20, tracker=tracker)
+    (run,) = tracker.runs("delivery")
+    assert (run.status, run.notes["version"], run.seed) == ("finished", done.version.id, net.manifest["seed"])
+    assert run.parameters["made_from"] == net.id
+    assert run.parameters["bound"] == {"metric": "mae", "most": 1e-9, "alert_rate": None}
+    assert run.parameters["steps"] == done.version.manifest["compression"]["steps"]
+    assert run.data["hash"] == registry.version(net.manifest["dataset"]).manifest["hash"]
+    assert run.artifacts == done.version.artifacts
+    assert run.metrics["smaller"] == done.table.smaller
+    assert run.metrics["validation/mae"] == run.metrics["compressed/value"] == done.table.compressed.value
+    assert run.notes["gate"] == f"refused: {done.reason}"
+    curves = tracker.curves(run)
+    assert curves["bytes"].step.tolist() == [1, 2]
+    assert curves["bytes"].value[1] == done.table.compressed.bytes < curves["bytes"].value[0] < done.table.original.bytes
+    with pytest.raises(TrainingError, match="cannot be pruned"):
+        compress(registry, Tables(space.tables), net, (Quantize(), Prune()), bound, at=NOW, code="test", timed=20, tracker=tracker)
+    assert tracker.runs("delivery")[-1].status == "failed"
+    tracker.close()
 
 
 def test_what_loses_more_than_declared_is_registered_as_refused_and_goes_no_further(space: Workspace, registry: Registry) -> None:

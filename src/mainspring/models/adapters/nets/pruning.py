@@ -19,6 +19,8 @@ from mainspring.models.pruning import Progress, Prune
 
 ASKED_ROWS = 4_096
 AT_ONCE = 256
+IMAGE_RATE = 0.1
+"""The share of the learning rate at which what is left of an image net learns on."""
 P = TypeVar("P", NetPredictor, ImagePredictor)
 _OF_A_NORM = ("weight", "bias", "running_mean", "running_var")
 
@@ -72,9 +74,11 @@ def pruned_images(
     """An image net less what ``step`` takes, fitted on to uint8 images ``(n, h, w, c)`` and labels ``(n,)``.
 
     Structured pruning takes channels inside of the blocks and of the last layer: those that blocks hand on stay, for what a block
-    adds to its input has the input's channels.
+    adds to its input has the input's channels. What is left learns on at a tenth of the learner's rate: Han et al., "Learning both weights
+    and connections for efficient neural networks", 2015.
     """
-    fine = replace(learner, schedule=replace(learner.schedule, epochs=step.epochs))
+    rate = IMAGE_RATE * learner.schedule.learning_rate
+    fine = replace(learner, schedule=replace(learner.schedule, epochs=step.epochs, learning_rate=rate))
     asked, labels = _some(images, y, None)
     whole = [len(predictor.net.state_dict()[one.places[0][0]]) for one in _channels(predictor.net)]
 

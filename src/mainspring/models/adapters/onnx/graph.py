@@ -22,7 +22,8 @@ __all__ = ["Graph", "annotated", "helper", "numpy_helper", "onnx"]
 OPSET, ML_OPSET, IR_VERSION = 20, 5, 10
 ML, NET = "ai.onnx.ml", "net/"
 FLOAT32, FLOAT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE
-INT32, INT64, UINT8 = onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.UINT8
+INT8, INT32 = onnx.TensorProto.INT8, onnx.TensorProto.INT32
+INT64, UINT8 = onnx.TensorProto.INT64, onnx.TensorProto.UINT8
 
 
 class Graph:

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from mainspring.errors import ExportError, MissingExtraError
 from mainspring.models.adapters.onnx.columns import KNOTS, LEVELS, padded
-from mainspring.models.adapters.onnx.graph import INT32, NET, helper, numpy_helper, onnx
+from mainspring.models.adapters.onnx.graph import NET, helper, numpy_helper, onnx
+from mainspring.models.adapters.onnx.lean import lean
 from mainspring.models.onnx_file import Description, sealed, unsealed
 from mainspring.models.protocol import Floats
 
@@ -58,34 +59,12 @@ def quantized(file: bytes, calibration: npt.NDArray[Any] | None) -> bytes:
         else:
             quantization.quantize_static(model, result, _Rows(calibration), **shared, **_STATIC)
         done = onnx.load(result)
-    _lean(done.graph)
+    lean(done.graph)
     done.ClearField("metadata_props")
     how = "dynamic" if calibration is None else "static"
     about = replace(about, made_from=f"{about.made_from}, {_MARK} {how}", apart=calibration is None)
     helper.set_model_props(done, notes | about.to_metadata())
     return sealed(done.SerializeToString())
-
-
-def _lean(graph: Any) -> None:
-    """Leave out, in place, what only takes up room: inferred types, zero points of biases, which are 0, and long names."""
-    graph.ClearField("value_info")
-    zeros = {one.name for one in graph.initializer if one.data_type == INT32 and not numpy_helper.to_array(one).any()}
-    for node in graph.node:
-        if node.op_type == "DequantizeLinear" and len(node.input) > 2 and node.input[2] in zeros:
-            del node.input[2:]
-    used = {name for node in graph.node for name in node.input}
-    constants = [one for one in graph.initializer if one.name in used]
-    graph.ClearField("initializer")
-    graph.initializer.extend(constants)
-    values = [*(one.name for one in graph.initializer), *(name for node in graph.node for name in node.output)]
-    kept = {one.name for one in graph.output}
-    short = {name: f"{number:x}" for number, name in enumerate(values) if name not in kept}
-    for one in graph.initializer:
-        one.name = short[one.name]
-    for node in graph.node:
-        node.name = ""
-        node.input[:] = [short.get(name, name) for name in node.input]
-        node.output[:] = [short.get(name, name) for name in node.output]
 
 
 class _Rows(quantization.CalibrationDataReader):
