@@ -182,6 +182,8 @@ def test_many_rows_share_columns_and_fail_alone(client: httpx.Client) -> None:
         ({"rows": []}, "rows"),
         ({"rows": [1]}, "rows[0]"),
         ({"rows": [{}], "shared": 1}, "shared"),
+        ({"rows": [{}], "shared": {"km": -1}}, "shared.km"),
+        ({"rows": [{}], "shared": {"kms": 1}}, "shared.kms"),
         ({"rows": [{}], "other": 1}, "rows"),
     ],
 )

@@ -97,17 +97,21 @@ class Front:
         check_json_type(request.headers)
         explain = flag(request.query, "explain", False)
         body = decode_json(request.body, self._decoder)
-        rows = _merged(body)
-        checked: list[Mapping[str, Value] | Exception] = [self._checked(row) for row in rows]
+        rows, given = _parts(body)
+        try:
+            shared = self.contract.check_shared(given)
+        except RequestError as error:
+            raise RequestError(f"shared.{error.field}", error.reason, error.status) from error
+        checked: list[Mapping[str, Value] | Exception] = [self._checked(row, shared) for row in rows]
         answers = iter(await self.ask(request, [row for row in checked if not isinstance(row, Exception)], explain=explain))
         done = [one if isinstance(one, Exception) else next(answers) for one in checked]
         first = next((one for one in done if not isinstance(one, Exception)), None)
         told = [_told(one) if isinstance(one, Exception) else one for one in done]
         return Reply(200, self._encode({"request_id": request.id, "answers": told}), **counted(first))
 
-    def _checked(self, row: Mapping[str, Any]) -> Mapping[str, Value] | Exception:
+    def _checked(self, row: Mapping[str, Any], shared: Mapping[str, Value]) -> Mapping[str, Value] | Exception:
         try:
-            return self.contract.check(row)
+            return self.contract.check(row, shared)
         except RequestError as error:
             return error
 
@@ -140,8 +144,8 @@ def counted(answer: Any) -> dict[str, Any]:
     return {name: getattr(answer, name, None) or "" for name in ("answered_by", "version", "variant")}
 
 
-def _merged(body: Any) -> list[dict[str, Any]]:
-    """The rows of ``{"shared": {...}, "rows": [{...}, ...]}``, each with what is shared."""
+def _parts(body: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The rows of ``{"shared": {...}, "rows": [{...}, ...]}``, and what they share."""
     if not isinstance(body, dict) or not body.keys() <= {"shared", "rows"} or not isinstance(body.get("rows"), list):
         raise RequestError(
             "rows", 'The body must be {"rows": [{...}, ...], "shared": {...}}, with the columns that all rows share once.', 400
@@ -154,7 +158,7 @@ def _merged(body: Any) -> list[dict[str, Any]]:
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
             raise RequestError(f"rows[{number}]", "must be an object of columns", 400)
-    return [{**shared, **row} for row in rows]
+    return rows, shared
 
 
 def _told(error: Exception) -> dict[str, Any]:
