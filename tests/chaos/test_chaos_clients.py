@@ -134,7 +134,7 @@ def test_two_hundred_slow_clients_are_closed_and_harm_nobody(server):
 
 def test_more_than_can_be_answered_is_refused_soon(server):
     row = json.dumps(TRIP | {"zone": "busy"}).encode()
-    request = POST + f"content-length: {len(row)}\r\n\r\n".encode() + row
+    request = POST + f"x-deadline-ms: 100\r\ncontent-length: {len(row)}\r\n\r\n".encode() + row
     seen: list[tuple[int, float]] = []
     start = time.perf_counter()
 
@@ -155,7 +155,7 @@ def test_more_than_can_be_answered_is_refused_soon(server):
     asyncio.run(flood())
     answered = sorted(taken for status, taken in seen if status == 200)
     refused = sorted(taken for status, taken in seen if status == 503)
-    print(f"answered {len(answered) / 3:.0f}/s, longest {answered[-1]:.3f}; refused {len(refused)}, p95 {refused[-len(refused) // 20]:.3f}")
+    print(f"answered {len(answered) / 3:.0f}/s, longest {answered[-1]:.3f}; refused {len(refused)}, p90 {refused[-len(refused) // 10]:.3f}")
     assert {status for status, _ in seen} == {200, 503}
     assert len(answered) / 3 > 60
-    assert refused[-len(refused) // 20] < 0.1
+    assert refused[-len(refused) // 10] < 0.05

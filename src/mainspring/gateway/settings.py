@@ -112,8 +112,8 @@ class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
 class Overload(Struct, frozen=True, forbid_unknown_fields=True):
     """When requests are refused because those before them have to wait."""
 
-    target: Seconds = Seconds(0.010)
-    interval: Seconds = Seconds(0.100)
+    target: Seconds = Seconds(0.050)
+    interval: Seconds = Seconds(0.500)
     in_flight: Count = 1000
 
 

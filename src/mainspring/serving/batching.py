@@ -9,7 +9,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from mainspring.serving.answer import Ask
 
@@ -17,6 +18,8 @@ QUICK_NS = 1_000_000
 """An answer that is expected to take longer than this alone, or a batch than twice this, must not hold up the event loop."""
 MOST = 256
 SWEEP_SECONDS = 0.005
+CAUTION = 1.5
+"""A turn is planned to take so many times what it is expected to: one that ends just after its deadline is work for nothing."""
 _MEMORY = 0.98
 _SHARE = 0.1
 _EXPLORE = 16
@@ -56,14 +59,15 @@ class CostCurve:
     @property
     def worth(self) -> int:
         """The batch beyond which more rows save no more than a tenth of their cost, and only make the first ones wait."""
-        return math.ceil(min(MOST, max(1.0, self._start / max(_SHARE * self._slope, 1e-9))))
+        return math.ceil(min(MOST, max(1.0, self._start / max(_SHARE * self._slope, 1e-9)))) if self._n else 1
 
     def expect(self, n: int) -> float:
         """Nanoseconds that a batch of ``n`` is expected to take."""
         return self._start + self._slope * n
 
 
-class _Group(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class _Group:
     """Asks of one request, all alike."""
 
     asks: Sequence[Ask]
@@ -109,7 +113,7 @@ class Batcher:
         """The answers to come to the asks of one request, all with one deadline, or the errors that stand in their places."""
         loop = asyncio.get_running_loop()
         group = _Group(asks, loop.create_future())
-        if self._running and time.perf_counter_ns() + self.expected_wait_ns(len(asks), group.explain) > group.deadline_ns:
+        if self._running and time.perf_counter_ns() + CAUTION * self.expected_wait_ns(len(asks), group.explain) > group.deadline_ns:
             self._answer_late([group])
             return group.future
         self._waiting.append(group)
@@ -156,14 +160,14 @@ class Batcher:
         """
         explain = self._waiting[0].explain
         cost, now = self._costs[explain], time.perf_counter_ns()
-        most = cost.worth if next(self._number) % _EXPLORE else MOST
+        most = MOST if next(self._number) % _EXPLORE == _EXPLORE - 1 else cost.worth
         batch: list[_Group] = []
         rows, earliest = 0, self._waiting[0].deadline_ns
         while self._waiting and rows < MOST and self._waiting[0].explain == explain:
             group = self._waiting[0]
             earliest = min(earliest, group.deadline_ns)
             expected = cost.expect(rows + len(group.asks))
-            if batch and (rows >= most or now + expected > earliest if cost.slow else expected > 2 * QUICK_NS):
+            if batch and (rows >= most or now + CAUTION * expected > earliest if cost.slow else expected > 2 * QUICK_NS):
                 break
             batch.append(self._waiting.popleft())
             rows += len(group.asks)
@@ -187,7 +191,7 @@ class Batcher:
         _give(batch, results)
 
     def _sweep(self) -> None:
-        """Answer, while a batch runs, what has passed its deadline."""
+        """Answer, while a batch runs, what has passed its deadline or will."""
         if not self._running:
             return
         self._sweep_waiting()
@@ -196,11 +200,15 @@ class Batcher:
         asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
 
     def _sweep_waiting(self) -> None:
-        now = time.perf_counter_ns()
-        late = [group for group in self._waiting if group.deadline_ns < now]
+        late = [group for group in self._waiting if self._is_late(group)]
         if late:
-            self._waiting = deque([group for group in self._waiting if group.deadline_ns >= now])
+            self._waiting = deque([group for group in self._waiting if group not in late])
             self._answer_late(late)
+
+    def _is_late(self, group: _Group) -> bool:
+        """Whether it could not be answered by its deadline if it were its turn now."""
+        cost = self._costs[group.explain]
+        return group.deadline_ns < time.perf_counter_ns() + (CAUTION * cost.expect(len(group.asks)) if cost.slow else 0)
 
     def _answer_late(self, late: Sequence[_Group]) -> None:
         if not late:
