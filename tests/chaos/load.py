@@ -15,9 +15,13 @@ DEADLINE_SECONDS = 5.0
 
 @dataclass
 class Tally:
-    """What became of the requests: ``lost`` were sent and not answered, ``hung`` not in time, ``refused`` found no connection."""
+    """What became of the requests: ``lost`` were sent and not answered, ``hung`` not in time, ``refused`` found no connection.
+
+    ``said`` are the messages of all that were not answered 200.
+    """
 
     statuses: Counter[int] = field(default_factory=Counter)
+    said: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
     hung: int = 0
     refused: int = 0
@@ -28,11 +32,11 @@ class Tally:
         return sum(self.statuses.values())
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
+async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool, str]:
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     length = int(head.split(b"content-length: ", 1)[1].split(b"\r\n", 1)[0])
-    await reader.readexactly(length)
-    return int(head.split(b" ", 2)[1]), b"connection: close" in head
+    body = await reader.readexactly(length)
+    return int(head.split(b" ", 2)[1]), b"connection: close" in head, body.decode()
 
 
 async def _client(port: int, request: bytes, tally: Tally, stop: threading.Event, pause: float) -> None:
@@ -50,7 +54,7 @@ async def _client(port: int, request: bytes, tally: Tally, stop: threading.Event
                 try:
                     writer.write(request)
                     async with asyncio.timeout(DEADLINE_SECONDS):
-                        status, close = await _answer(reader)
+                        status, close, body = await _answer(reader)
                 except TimeoutError:
                     tally.hung += 1
                     break
@@ -58,6 +62,8 @@ async def _client(port: int, request: bytes, tally: Tally, stop: threading.Event
                     tally.lost.append(repr(error))
                     break
                 tally.statuses[status] += 1
+                if status != 200:
+                    tally.said[body.split('"message":')[-1].split(',"request_id"')[0]] += 1
                 tally.longest = max(tally.longest, time.monotonic() - begun)
                 await asyncio.sleep(pause)
 
