@@ -66,6 +66,15 @@ def test_a_ranker_learns_the_order_within_queries() -> None:
         assert np.mean(best) > asked.label.mean() + 1
 
 
+def test_trees_that_rank_learn_from_a_share_of_the_queries_unless_told_otherwise() -> None:
+    shares = {spec.learner[1]["row_fraction"] for spec in (ms.LightGBM(), ms.LightGBM(objective="binary"))}
+    assert shares == {1.0}
+    assert ms.LightGBM(objective="lambdarank").learner[1]["row_fraction"] == 0.7
+    assert ms.LightGBM(objective="lambdarank", row_fraction=1.0).learner[1]["row_fraction"] == 1.0
+    with pytest.raises(DeclarationError, match=r"row_fraction=0.0 must be a share"):
+        ms.LightGBM(row_fraction=0.0)
+
+
 def test_labels_that_do_not_fit_are_named() -> None:
     rows = payments(500, 3)
     for label in (np.zeros(500), np.full(500, 2.0), rows.label + 0.5):

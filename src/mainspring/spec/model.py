@@ -25,6 +25,8 @@ CALIBRATIONS = ("isotonic", "platt")
 RETRAINS = ("full", "incremental", "both")
 INTERVALS = ("residuals", "quantiles")
 SETS = ("lac", "aps", "raps")
+OF_QUERIES = 0.7
+"""The share of the queries that each tree of `LightGBM` learns from, where nothing else is declared."""
 FURTHER = 10
 """Going on from a fitted model takes one in so many of its trees or epochs."""
 _OF_XGBOOST = {
@@ -175,7 +177,8 @@ class LightGBM(Model):
 
     ``objective`` is one of `OBJECTIVES`; ``quantile`` that of the objective ``quantile``; ``classes`` their number for
     ``multiclass``. With ``patience`` trees are added until the loss on the holdout has not fallen for so many. ``bins`` are the steps of
-    a column, of as many rows each, between which a split can fall: rare rows lie in the last of them.
+    a column, of as many rows each, between which a split can fall: rare rows lie in the last of them. ``row_fraction`` is the share of
+    the rows that is drawn anew for each tree, of whole queries where they are ranked; without one it is all, and of queries `OF_QUERIES`.
     """
 
     objective: str = "regression"
@@ -183,6 +186,7 @@ class LightGBM(Model):
     leaves: int = 31
     learning_rate: float = 0.05
     min_leaf_rows: int = 20
+    row_fraction: float | None = None
     feature_fraction: float = 1.0
     l2: float = 1.0
     bins: int = 1_023
@@ -196,6 +200,8 @@ class LightGBM(Model):
             raise self._error(f"objective '{self.objective}' is not known.{did_you_mean(self.objective, OBJECTIVES)}")
         if self.trees < 1 or self.leaves < 2 or self.bins < 2 or not 0 < self.learning_rate <= 1:
             raise self._error("needs trees >= 1, leaves >= 2, bins >= 2 and 0 < learning_rate <= 1.")
+        if self.row_fraction is not None and not 0 < self.row_fraction <= 1:
+            raise self._error(f"row_fraction={self.row_fraction} must be a share above 0, at most 1.")
         _check_classes(self, self.classes)
 
     @property
@@ -207,7 +213,8 @@ class LightGBM(Model):
     def learner(self) -> tuple[str, dict[str, Any]]:
         """See `Model`."""
         own = ("objective", "trees", "leaves", "learning_rate", "min_leaf_rows", "feature_fraction", "l2", "bins", "classes", "patience")
-        return "lightgbm", {**{name: getattr(self, name) for name in own}, "alpha": self.quantile}
+        fraction = self.row_fraction or (OF_QUERIES if self.task == "ranking" else 1.0)
+        return "lightgbm", {**{name: getattr(self, name) for name in own}, "alpha": self.quantile, "row_fraction": fraction}
 
     @property
     def further(self) -> tuple[str, dict[str, Any]]:
