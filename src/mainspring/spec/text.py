@@ -13,11 +13,11 @@ class Text:
     """A feature of free text, which a model reads as words and pieces of words instead of as a category.
 
     ``column`` is the feature's name. Characters that nobody sees are dropped, and those that Unicode calls the same are one (NFKC);
-    ``case`` makes letters small, ``links`` and ``handles`` (``@name``) make each of them one token, ``digits`` makes every digit a 0;
-    characters after ``longest`` are not read. Terms are runs of up to ``words`` words and of ``pieces`` (shortest, longest)
-    characters within a word; of each kind at most ``terms`` are kept, the most frequent. ``l2`` is the penalty on a term's weight
-    against the summed loss. Of classes, ``ratio`` is how far, from 0 to 1, it follows what the term tells: it is less for terms of one
-    class, and more for those that all classes use alike.
+    ``case`` makes letters small, ``links`` and ``handles`` (``@name``) make each of them one token; characters after ``longest`` are
+    not read. Terms are runs of up to ``words`` words, in which ``digits`` makes every digit a 0, and of ``pieces`` (shortest, longest)
+    characters within a word, which keep their digits; of each kind at most ``terms`` are kept, the most frequent. ``l2`` is the penalty
+    on a term's weight against the summed loss. Of classes, ``ratio`` is how far, from 0 to 1, it follows what the term tells: it is less
+    for terms of one class, and more for those that all classes use alike.
     """
 
     column: str

@@ -155,7 +155,8 @@ def _told(matrix: Any, rows: Rows) -> Floats:
 def _folds(terms: Terms, y: Floats, texts: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """The fold of each row: different texts in turn, those of one label after another, so that every fold has its share of each."""
     first: dict[str, int] = {}
-    same = [first.setdefault(" ".join(terms.vocabulary.reading.tokens(text)), row) for row, text in enumerate(texts.tolist())]
+    reading = terms.vocabulary.reading
+    same = [first.setdefault(" ".join(reading.words_of(reading.tokens(text))), row) for row, text in enumerate(texts.tolist())]
     different = np.array(sorted(set(same), key=lambda row: (y[row], row)))
     fold = np.zeros(len(same), dtype=np.int64)
     fold[different] = np.arange(len(different)) % FOLDS
