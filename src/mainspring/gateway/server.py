@@ -52,7 +52,7 @@ def serve(
         ServingError: the address cannot be bound.
     """
     door = open_door(settings or Settings(), shared)
-    server, listener = _server(service, door), listener or listen(host, port)
+    server, listener = _server(service, door, alone=shared is None), listener or listen(host, port)
     with _stopped_by_signals(server):
         gc.collect()
         gc.freeze()
@@ -87,7 +87,7 @@ def background(service: Service, host: str = "127.0.0.1", port: int = 0, *, sett
         thread.join()
 
 
-def _server(service: Service, door: Door) -> uvicorn.Server:
+def _server(service: Service, door: Door, *, alone: bool = True) -> uvicorn.Server:
     certificate = door.certificate
     app = App(service, door=door)
     config = uvicorn.Config(
@@ -109,7 +109,7 @@ def _server(service: Service, door: Door) -> uvicorn.Server:
     def draining() -> None:
         app.draining = True
 
-    return DrainingServer(config, draining, door.metrics.share)
+    return DrainingServer(config, draining, door.metrics.share, alone=alone)
 
 
 def _run(server: uvicorn.Server, door: Door, listener: socket.socket) -> None:
