@@ -20,9 +20,10 @@ class DrainingServer(uvicorn.Server):
     """uvicorn, with another door and another end.
 
     Of processes that listen on one socket uvicorn's accept all that wait, and the first to wake gets them all. Here one that is not
-    ``alone`` takes one, more if it holds many already, and leaves the next to the others for a millisecond. At the end uvicorn closes idle connections at once, which resets a request
-    that is on its way, and forgets connections that wait to be accepted. Here those are accepted first, and every answer from then
-    on says ``Connection: close``; connections that bring nothing are closed when all has been quiet for `LINGER_SECONDS`.
+    ``alone`` takes one, more if it holds many already, and leaves the next to the others for a millisecond. At the end uvicorn
+    closes idle connections at once, which resets a request that is on its way, and forgets connections that wait to be accepted.
+    Here those are accepted first, and every answer from then on says ``Connection: close``; connections that bring nothing are
+    closed when all has been quiet for `LINGER_SECONDS`.
     ``draining`` is called when the end begins, ``every_second`` about once a second until then and a last time after the last answer.
     """
 
