@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from mainspring.serving.batching import Batcher, Held
 from mainspring.spec.aggregate import Value
 
 MOST_ROWS = 10_000
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,8 @@ class Front:
         except RequestError as error:
             raise RequestError(f"shared.{error.field}", error.reason, error.status) from error
         checked: list[Mapping[str, Value] | Exception] = [self._checked(row, shared) for row in rows]
-        answers = iter(await self.ask(request, [row for row in checked if not isinstance(row, Exception)], explain=explain))
+        valid = [row for row in checked if not isinstance(row, Exception)]
+        answers = iter(await self.ask(request, valid, explain=explain) if valid else [])
         done = [one if isinstance(one, Exception) else next(answers) for one in checked]
         first = next((one for one in done if not isinstance(one, Exception)), None)
         told = [_told(one) if isinstance(one, Exception) else one for one in done]
@@ -167,4 +170,5 @@ def _told(error: Exception) -> dict[str, Any]:
         return {"error": {"field": error.field or None, "message": error.reason}}
     if isinstance(error, MainspringError):
         return {"error": {"field": None, "message": str(error)}}
-    raise error
+    _log.error("A row of a request failed", exc_info=error)
+    return {"error": {"field": None, "message": "The row failed for a reason of ours."}}

@@ -16,6 +16,8 @@ from mainspring.serving.answer import Ask
 
 QUICK_NS = 1_000_000
 """An answer that is expected to take longer than this alone, or a batch than twice this, must not hold up the event loop."""
+LONG_NS = 10_000_000
+"""Nor must the rows of one request that are expected to take longer than this."""
 MOST = 256
 SWEEP_SECONDS = 0.005
 CAUTION = 1.5
@@ -138,7 +140,7 @@ class Batcher:
             return
         loop, batch = asyncio.get_running_loop(), self._take()
         cost = self._costs[batch[0].explain]
-        if not cost.slow:
+        if not cost.slow and cost.expect(_rows(batch)) < LONG_NS:
             results, ns = self._timed(batch)
             self._finish(batch, results, ns)
             if self._held is not None:
