@@ -140,6 +140,12 @@ class Tls(Struct, frozen=True, forbid_unknown_fields=True):
     client_ca: Path | None = None
 
 
+class Grpc(Struct, frozen=True, forbid_unknown_fields=True):
+    """The port of the Open Inference Protocol over gRPC, 0 for a free one; None is no gRPC."""
+
+    port: Annotated[int, Meta(ge=0, le=65535)] | None = None
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """All of it; every part has safe defaults. docs/gateway.md says what each key does."""
 
@@ -150,6 +156,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     log: Log = Log()
     cors: Cors = Cors()
     tls: Tls | None = None
+    grpc: Grpc = Grpc()
 
 
 def read_settings(file: Path) -> Settings:
