@@ -28,7 +28,7 @@ def ask(module: Any, client: Any, **options: Any) -> dict[str, Any]:
         tensor = module.InferInput(name, [len(values)], datatype)
         tensor.set_data_from_numpy(values, **options)
         inputs.append(tensor)
-    outputs = [module.InferRequestedOutput(name, **({} if not options else options)) for name in ("minutes", "answered_by")]
+    outputs = [module.InferRequestedOutput(name, **options) for name in ("minutes", "answered_by")]
     answer = client.infer("delivery", inputs, outputs=outputs, request_id="foreign")
     return {name: answer.as_numpy(name).tolist() for name in ("minutes", "answered_by")}
 

@@ -71,9 +71,7 @@ class App:
             return error_reply(405, message, request_id, headers={"allow": allowed})
         posted = scope["method"] == "POST"
         body = await read_body(scope, visit.headers, receive, self.door.body_limit(scope["path"])) if posted else b""
-        request = Request(
-            request_id, visit.headers, scope["query_string"], body, int(visit.started * 1e9), visit.deadline * 1e9, visit.may_explain
-        )
+        request = visit.request(scope["query_string"], body)
         began = time.perf_counter()
         reply = handler(request)
         if not isinstance(reply, Reply):

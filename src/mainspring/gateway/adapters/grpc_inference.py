@@ -13,7 +13,7 @@ import msgspec
 from mainspring.errors import MissingExtraError, RequestError, ServingError, did_you_mean
 from mainspring.gateway.app import App
 from mainspring.gateway.door import Visit
-from mainspring.gateway.front import Request, counted
+from mainspring.gateway.front import counted
 from mainspring.gateway.http import Reply
 from mainspring.gateway.inference import home_of, server
 from mainspring.gateway.settings import Tls
@@ -142,8 +142,8 @@ class GrpcInference:
             raise
         except Exception as error:
             reply = self._app.refuse(error, visit)
-        door.leave(visit, reply)
-        told = {"x-request-id": visit.identity.request_id, **(reply.headers or {})}
+        more = {name.decode(): text.decode() for name, text in door.leave(visit, reply)}
+        told = {"x-request-id": visit.identity.request_id, **(reply.headers or {}), **more}
         context.set_trailing_metadata([(name, text) for name, text in told.items() if name != _NOT_OF_GRPC])
         if reply.status != 200:
             await context.abort(getattr(self._grpc.StatusCode, _CODES.get(reply.status, "INTERNAL")), _reason(reply))
@@ -199,9 +199,7 @@ class GrpcInference:
         """Answers in the form that the question has: typed contents, or raw ones."""
         _check_version(model, message.model_version)
         inputs, wanted = _tensors(message), model.wanted([one.name for one in message.outputs])
-        request = Request(
-            visit.identity.request_id, visit.headers, b"", b"", int(visit.started * 1e9), visit.deadline * 1e9, visit.may_explain
-        )
+        request = visit.request()
         if message.id:
             request = replace(request, id=message.id)
         answers = await model.answer(request, inputs, explain=message.parameters["explain"].bool_param)
