@@ -16,6 +16,7 @@ import mainspring as ms
 from mainspring.cli import main
 from mainspring.design.kubernetes import Addresses, manifests, yaml
 from mainspring.design.nginx import configuration
+from mainspring.design.ray_serve import configuration as on_ray
 from mainspring.design.sizing import Sizing, measured_rate
 from mainspring.storage.workspace import Workspace
 from mainspring.systems.eta import system
@@ -70,6 +71,16 @@ def test_the_rate_is_that_of_the_report(tmp_path: Path) -> None:
     assert measured_rate(space) == 812.5
 
 
+def test_on_ray_a_replica_is_one_process_whose_door_judges_overload(tmp_path: Path) -> None:
+    (tmp_path / "gateway.toml").write_text("[overload]\nin_flight = 7\n")
+    made = on_ray(system, tmp_path, Sizing(1, None, 2, 4, 3), tmp_path / "gateway.toml")
+    (application,) = made["applications"]
+    (deployment,) = application["deployments"]
+    assert application["args"] == {"workspace": str(tmp_path), "settings": str(tmp_path / "gateway.toml")}
+    assert (deployment["max_ongoing_requests"], made["http_options"]["request_timeout_s"]) == (7, 3)
+    assert deployment["autoscaling_config"] == {"min_replicas": 2, "max_replicas": 4}
+
+
 def test_nginx_knows_every_replica() -> None:
     text = configuration(system, ["10.0.0.5:8000", "10.0.0.6:8000"], Sizing(2, None, 2, 4, 3), listen="127.0.0.1:8080")
     assert text.count("max_fails=1") == 2
@@ -86,12 +97,17 @@ def test_the_verb_writes_files_and_says_what_is_next(tmp_path: Path) -> None:
     assert "kubectl apply" in done.output
     done = CliRunner().invoke(main, ["deploy", "eta", "--target", "nginx", "--out", str(tmp_path / "n"), "--replica", "a:1", "--json"])
     assert json.loads(done.output)["files"] == ["nginx.conf"]
+    done = CliRunner().invoke(main, ["deploy", "eta", "--target", "ray", "--out", str(tmp_path / "r"), "--workspace", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert "2 replicas of 1 workers" in done.output
+    assert f"serve run {tmp_path / 'r' / 'serve.yaml'}" in done.output
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (["nginx"], 2, "give --replica HOST:PORT"),
+        (["ray"], 2, "give --workspace"),
         (["kubernetes"], 2, "the address of events is not known. Give a server's with --events"),
         (["kubernetes", *STORES[:2], "--online", "lmdb:here", *STORES[4:]], 2, "online is lmdb:here, which one machine alone can reach"),
     ],
