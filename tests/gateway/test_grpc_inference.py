@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from authority import Authority
 from gateway_service import TRIP, RuleService
 
 from delivery import build
@@ -21,7 +23,7 @@ from mainspring.errors import ServingError
 from mainspring.gateway import background
 from mainspring.gateway.access import new_key
 from mainspring.gateway.listening import reserved
-from mainspring.gateway.settings import Access, Grpc, Limits, Settings
+from mainspring.gateway.settings import Access, Grpc, Limits, Settings, Tls
 from mainspring.loop.server_process import ServerProcess
 from mainspring.storage.prediction_log import PredictionLog
 from mainspring.storage.workspace import Workspace
@@ -43,7 +45,8 @@ INPUTS: Made = {
 
 class Client:
     def __init__(self, port: int, credentials: Any = None) -> None:
-        target = f"127.0.0.1:{port}"
+        target = f"localhost:{port}"
+        self.port = port
         options = [("grpc.enable_http_proxy", 0)]
         self.channel = grpc.insecure_channel(target, options) if credentials is None else grpc.secure_channel(target, credentials, options)
 
@@ -241,6 +244,50 @@ def test_a_call_that_has_begun_is_answered_at_the_end(tmp_path: Any) -> None:
     slow.join()
     assert answers[0].outputs[0].name == "minutes"
     assert client.refused("ServerLive", timeout=1)[0] in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+
+
+def test_a_certificate_of_a_client_is_its_name_and_a_renewed_one_is_taken_up(tmp_path: Any) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("localhost", "server")
+
+    def by(*name: str) -> Client:
+        pair = [file.read_bytes() for file in authority.issue(name[0], name[0])] if name else [None, None]
+        return Client(port, grpc.ssl_channel_credentials(authority.file.read_bytes(), pair[1], pair[0]))
+
+    access = Access(certificates={"shop": ["eta:*"]})
+    with rules(tmp_path, tls=Tls(certificate, key, authority.file), access=access) as (client, _, _):
+        port = client.port
+        assert by("shop").call("ModelInfer", trip())[0].model_name == "eta"
+        assert by("other").refused("ModelInfer", trip())[0] == "UNAUTHENTICATED"
+        assert by().refused("ModelInfer", trip())[0] == "UNAVAILABLE"
+        Authority(tmp_path).issue("localhost", "server")
+        assert by("shop").refused("ModelInfer", trip())[0] == "UNAVAILABLE"
+
+
+def test_workers_are_replaced_at_the_cost_of_one_call_a_connection_at_most(server: ServerProcess) -> None:
+    stop, failed, done = threading.Event(), list[str](), [0]
+
+    def ask() -> None:
+        own = Client(server.grpc_port)
+        while not stop.is_set():
+            try:
+                own.call("ModelInfer", asked(INPUTS))
+                done[0] += 1
+            except grpc.RpcError as error:
+                failed.append(error.code().name)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    server.send(signal.SIGHUP)
+    time.sleep(6)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert done[0] > 100
+    assert set(failed) <= {"CANCELLED", "UNAVAILABLE"}
+    assert len(failed) <= 2 * len(threads)
+    assert len(Client(server.grpc_port).call("ModelInfer", asked(INPUTS))[0].outputs) == 6
 
 
 def test_a_taken_port_is_named(tmp_path: Any) -> None:

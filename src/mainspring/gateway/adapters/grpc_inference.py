@@ -113,7 +113,7 @@ class GrpcInference:
         await self._server.start()
 
     def drain(self, seconds: float) -> None:
-        """Let in no call any more; those that have begun have so many seconds. Clients ask elsewhere what was not let in."""
+        """Let in no call any more; those that have begun have so many seconds, those on their way come back CANCELLED or UNAVAILABLE."""
         self._ending = asyncio.get_running_loop().create_task(self._server.stop(seconds))
 
     async def ended(self) -> None:

@@ -38,7 +38,7 @@ class OtlpTracer:
         self._span = ReadableSpan
         self._resource = Resource.create({"service.name": "mainspring", "service.version": __version__})
         self._scope = InstrumentationScope("mainspring", __version__)
-        self._processor = BatchSpanProcessor(OTLPSpanExporter(settings.endpoint, timeout=_EXPORT_SECONDS))
+        self._processor: Any = BatchSpanProcessor(OTLPSpanExporter(settings.endpoint, timeout=_EXPORT_SECONDS))
 
     def record(self, finished: Finished, now: int) -> None:
         """Queue the spans of a request; see `Tracer.record`."""
