@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,14 @@ def test_a_replica_has_time_to_drain_and_no_rights() -> None:
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert "--no-stream" in container["command"]
     assert MADE["stream"]["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_the_route_leads_both_faces_of_the_system_to_its_service() -> None:
+    (rule,) = MADE["route"]["spec"]["rules"]
+    assert [match["path"]["value"] for match in rule["matches"]] == ["/v1/eta", "/v2/models/eta"]
+    assert re.fullmatch(r"([0-9]{1,5}(h|m|s|ms)){1,4}", rule["timeouts"]["request"])
+    (port,) = MADE["service"]["spec"]["ports"]
+    assert rule["backendRefs"] == [{"name": MADE["service"]["metadata"]["name"], "port": port["port"]}]
 
 
 def test_sizes_follow_the_requirements() -> None:

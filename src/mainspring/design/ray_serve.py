@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from mainspring.design.sizing import Sizing
+from mainspring.gateway.adapters.ray_serve import DEPLOYMENT
 from mainspring.gateway.settings import Settings, read_settings
 from mainspring.spec import System
 
 PORT = 8000
 _APPLICATION = "mainspring.gateway.adapters.ray_serve:application"
-_DEPLOYMENT = "gateway"
 _GRACE_SECONDS = 10
 
 
@@ -26,7 +26,7 @@ def configuration(system: System, workspace: Path, sizing: Sizing, settings: Pat
     in_flight = (Settings() if settings is None else read_settings(settings)).overload.in_flight
     arguments = {"workspace": str(workspace.absolute())} | ({} if settings is None else {"settings": str(settings.absolute())})
     deployment = {
-        "name": _DEPLOYMENT,
+        "name": DEPLOYMENT,
         "max_ongoing_requests": in_flight,
         "autoscaling_config": {"min_replicas": sizing.replicas, "max_replicas": sizing.most_replicas},
         "ray_actor_options": {"num_cpus": 1},

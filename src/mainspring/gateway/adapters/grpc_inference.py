@@ -12,12 +12,12 @@ import msgspec
 
 from mainspring.errors import MissingExtraError, RequestError, ServingError, did_you_mean
 from mainspring.gateway.app import App
-from mainspring.gateway.door import Visit
 from mainspring.gateway.front import counted
 from mainspring.gateway.http import Reply
 from mainspring.gateway.inference import home_of, server
 from mainspring.gateway.settings import Tls
 from mainspring.gateway.tensors import Model, Tensor, output, packed, text_of
+from mainspring.gateway.visit import Visit
 
 _CODES = {
     400: "INVALID_ARGUMENT",
@@ -131,10 +131,7 @@ class GrpcInference:
         try:
             reply = await door.check(visit, scope)
             if reply is None:
-                if wrong is not None:
-                    raise wrong
-                if len(data) > door.body_limit(path):
-                    raise RequestError("", f"The message is larger than {door.body_limit(path)} bytes. Send fewer rows.", 413)
+                _check_whole(wrong, len(data), door.body_limit(path))
                 made, reply = await self._answered(handler, message, visit)
                 answer = made.SerializeToString()
         except asyncio.CancelledError:
@@ -142,12 +139,16 @@ class GrpcInference:
             raise
         except Exception as error:
             reply = self._app.refuse(error, visit)
-        more = {name.decode(): text.decode() for name, text in door.leave(visit, reply)}
+        await self._end(reply, visit, context)
+        return answer
+
+    async def _end(self, reply: Reply, visit: Visit, context: Any) -> None:
+        """Count the call, and end it as refused if it was."""
+        more = {name.decode(): text.decode() for name, text in self._app.door.leave(visit, reply)}
         told = {"x-request-id": visit.identity.request_id, **(reply.headers or {}), **more}
         context.set_trailing_metadata([(name, text) for name, text in told.items() if name != _NOT_OF_GRPC])
         if reply.status != 200:
             await context.abort(getattr(self._grpc.StatusCode, _CODES.get(reply.status, "INTERNAL")), _reason(reply))
-        return answer
 
     def _decoded(self, method: str, data: bytes) -> tuple[Any, RequestError | None]:
         kind = self._messages[f"{method}Request"]
@@ -230,6 +231,13 @@ class GrpcInference:
                 return None
 
         return self._grpc.dynamic_ssl_server_credentials(read(), renewed, require_client_authentication=tls.client_ca is not None)
+
+
+def _check_whole(wrong: RequestError | None, size: int, limit: int) -> None:
+    if wrong is not None:
+        raise wrong
+    if size > limit:
+        raise RequestError("", f"The message is larger than {limit} bytes. Send fewer rows.", 413)
 
 
 def _check_version(model: Model, version: str) -> None:
