@@ -50,7 +50,7 @@ TRIP = {"trip_id": "t1", "starts_at": "2025-03-01T12:00:00Z", "zone": "a", "mile
 
 class Answer(msgspec.Struct):
     request_id: str
-    minutes: float
+    prediction: float = msgspec.field(name="minutes")
     answered_by: str
     version: str | None
     reasons: list[str]
@@ -107,5 +107,5 @@ class RuleService:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
-        serve(RuleService(Path(name)), announce=lambda port: print(port, flush=True), exit_with_parent="--with-parent" in sys.argv)
+        serve(RuleService(Path(name)), announce=lambda port, _: print(port, flush=True), exit_with_parent="--with-parent" in sys.argv)
     print("ended", flush=True)

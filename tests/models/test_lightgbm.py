@@ -72,7 +72,7 @@ def test_a_tree_learns_from_a_share_of_the_rows_or_of_whole_queries(groups: np.n
     learner = LightGBMLearner("regression" if groups is None else "lambdarank", trees=3, row_fraction=0.5)
     label = y if groups is None else np.digitize(y, [0.0, 3.0]).astype(float)
     fitted = learner.fit(Rows(x, label, groups=groups), names=NAMES, threads=1)
-    drawn = [tree["tree_structure"]["internal_count"] for tree in fitted._model.dump_model()["tree_info"]]
+    drawn = [tree["tree_structure"]["internal_count"] for tree in fitted.ensemble.dump()["tree_info"]]
     assert all(1_800 < count < 2_200 for count in drawn)
     assert groups is None or all(count % 10 == 0 for count in drawn)
 

@@ -14,9 +14,15 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import structs
 
 from mainspring.errors import MainspringError
 from mainspring.storage.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mainspring.gateway.settings import Settings
 
 
 def main() -> None:
@@ -43,6 +49,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="processes that answer")
     parser.add_argument("--settings", type=Path, help="TOML file of the gateway's settings")
+    parser.add_argument("--grpc-port", type=int, help="port of gRPC, 0 for a free one; that of the settings without it")
     parser.add_argument("--name", default="", help="of this server, where others answer from the same workspace")
     parser.add_argument("--no-stream", action="store_true", help="someone else folds events into the online store")
     parser.add_argument("--exit-with-parent", action="store_true", help="end when standard input closes")
@@ -56,13 +63,11 @@ def _arguments() -> argparse.Namespace:
 def _serve(arguments: argparse.Namespace) -> None:
     from mainspring.gateway.backend import opened
     from mainspring.gateway.server import serve
-    from mainspring.gateway.settings import Settings, read_settings
     from mainspring.gateway.shared_counts import SharedCounts
 
     listener = None if arguments.listener is None else socket.socket(fileno=arguments.listener)
     shared = None if arguments.shared is None else SharedCounts(arguments.shared, f"{arguments.worker}-{secrets.token_hex(4)}")
     worker = "-".join(filter(None, (arguments.name, str(arguments.worker))))
-    settings = Settings() if arguments.settings is None else read_settings(arguments.settings)
     with opened(Workspace(arguments.workspace), stream=not arguments.no_stream, worker=worker) as backend:
         if listener is not None:
             backend.ready()
@@ -70,12 +75,19 @@ def _serve(arguments: argparse.Namespace) -> None:
             backend,
             arguments.host,
             arguments.port,
-            settings=settings,
+            settings=_settings(arguments),
             announce=_announce,
             exit_with_parent=arguments.exit_with_parent,
             listener=listener,
             shared=shared,
         )
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    from mainspring.gateway.settings import Grpc, Settings, read_settings
+
+    settings = Settings() if arguments.settings is None else read_settings(arguments.settings)
+    return settings if arguments.grpc_port is None else structs.replace(settings, grpc=Grpc(arguments.grpc_port))
 
 
 def _follow(arguments: argparse.Namespace) -> None:
@@ -85,19 +97,21 @@ def _follow(arguments: argparse.Namespace) -> None:
 
 
 def _supervise(arguments: argparse.Namespace) -> None:
-    from mainspring.gateway.listening import listen
+    from mainspring.gateway.listening import listen, reserved
     from mainspring.gateway.shared_counts import write_crew
     from mainspring.gateway.supervisor import Supervisor
 
     own = [sys.executable, "-m", "mainspring.gateway", "--workspace", str(arguments.workspace)]
     listener = listen(arguments.host, arguments.port)
     port = listener.getsockname()[1]
-    with tempfile.TemporaryDirectory(prefix="mainspring-") as name:
+    with tempfile.TemporaryDirectory(prefix="mainspring-") as name, reserved(arguments.host, _settings(arguments).grpc.port) as rpc_port:
         shared = Path(name)
         settings = [] if arguments.settings is None else ["--settings", str(arguments.settings)]
+        rpc = [] if rpc_port is None else ["--host", arguments.host, "--grpc-port", str(rpc_port)]
         worker = [
             *own,
             *settings,
+            *rpc,
             "--no-stream",
             "--exit-with-parent",
             "--listener",
@@ -113,11 +127,11 @@ def _supervise(arguments: argparse.Namespace) -> None:
             arguments.workers,
             aside=None if arguments.no_stream else lambda _: [*own, "--follow"],
             changed=lambda ready, restarts: write_crew(shared, ready, restarts),
-        ).run(lambda: _announce(port), end_of=sys.stdin.fileno() if arguments.exit_with_parent else None)
+        ).run(lambda: _announce(port, rpc_port), end_of=sys.stdin.fileno() if arguments.exit_with_parent else None)
 
 
-def _announce(port: int) -> None:
-    print(json.dumps({"port": port}), flush=True)
+def _announce(port: int, rpc_port: int | None) -> None:
+    print(json.dumps({"port": port} if rpc_port is None else {"port": port, "grpc_port": rpc_port}), flush=True)
 
 
 if __name__ == "__main__":

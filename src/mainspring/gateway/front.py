@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from mainspring.gateway import describe
 from mainspring.gateway.http import Reply, check_json_type, decode_json, flag, json_reply
 from mainspring.gateway.service import Service
 from mainspring.ingestion import Contract
-from mainspring.serving.answer import Ask
+from mainspring.serving.answer import Ask, Mark
 from mainspring.serving.batching import Batcher, Held
 from mainspring.spec.aggregate import Value
 
@@ -27,7 +28,7 @@ class Request:
     """One request: its id, headers with lower-case names, query and body.
 
     ``arrived_ns`` is what ``time.perf_counter_ns`` said when its head was there, ``deadline_ns`` when its client stops waiting, infinite
-    where it does not say; ``may_explain`` whether its client may be given reasons.
+    where it does not say; ``may_explain`` whether its client may be given reasons; ``marks`` are for a trace, None where there is none.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Request:
     arrived_ns: int
     deadline_ns: float
     may_explain: bool
+    marks: list[Mark] | None = None
 
 
 Handler = Callable[[Request], Reply | Awaitable[Reply]]
@@ -77,7 +79,8 @@ class Front:
             raise RequestError("explain", "needs the role explain. Ask with explain=false, or for another key.", 403)
         deadline_ns = int(min(request.deadline_ns, request.arrived_ns + self._deadline_ns))
         ids = [request.id] if len(rows) == 1 else [f"{request.id}:{number}" for number in range(len(rows))]
-        asks = [Ask(id_, row, explain, request.arrived_ns, deadline_ns) for id_, row in zip(ids, rows, strict=True)]
+        marks = chain([request.marks], repeat(None))
+        asks = [Ask(id_, row, explain, request.arrived_ns, deadline_ns, own) for id_, row, own in zip(ids, rows, marks, strict=False)]
         return await self._batcher.submit(asks)
 
     async def _answer(self, request: Request) -> Reply:

@@ -14,7 +14,7 @@ from mainspring.feature_store.online import OnlineStore
 from mainspring.model_registry.deployment import Deployment
 from mainspring.model_registry.registry import Registry
 from mainspring.schema import Status
-from mainspring.serving.answer import Answer, Ask, Interval, Reason, answer_type
+from mainspring.serving.answer import Answer, Ask, Interval, Mark, Reason, answer_type
 from mainspring.serving.features import FeatureReader, FeatureRow, values_of
 from mainspring.serving.versions import LoadedVersion, Versions
 from mainspring.spec import PREVIOUS, System
@@ -123,7 +123,10 @@ class PredictionService:
     def _answer(
         self, asks: Sequence[Ask], deployment: Deployment, chains: Mapping[str, Chain], shadow: bool, because: str | None = None
     ) -> list[Answer | MainspringError]:
+        traced = [ask.marks for ask in asks if ask.marks is not None]
+        _mark(traced, "begin", len(asks))
         found: list[Any] = self._read([ask.row for ask in asks])
+        _mark(traced, "features", len(asks))
         places = [place for place, features in enumerate(found) if isinstance(features, FeatureRow)]
         given: list[tuple[int, _Given]] = []
         variants = {place: self._split(deployment, asks[place].row) for place in places}
@@ -141,7 +144,9 @@ class PredictionService:
                     explained = asks[place].explain and scored.answered_by in BY_MODEL
                     reasons = self._reasons(scored, features) if explained else []
                     given.append((place, _Given(asks[place], variant, features, scored, reasons, behind)))
+        _mark(traced, "model", len(asks))
         self._log([one for _, one in given])
+        _mark(traced, "log", len(asks))
         for place, one in given:
             found[place] = self._compose(one)
         return found
@@ -262,6 +267,13 @@ class PredictionService:
             tuple([_reason(name, values, effect) for name, effect in reasons]),
             flags,
         )
+
+
+def _mark(traced: Sequence[list[Mark]], phase: str, rows: int) -> None:
+    if traced:
+        mark = Mark(phase, time.perf_counter_ns(), rows)
+        for marks in traced:
+            marks.append(mark)
 
 
 def _reason(name: str, values: Mapping[str, Any], effect: float) -> Reason:
