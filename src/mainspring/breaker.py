@@ -25,6 +25,10 @@ class Breaker:
         self._monotonic, self._rng, self._after = monotonic, rng, after
         self._failures, self._until = 0, float("-inf")
 
+    def now(self) -> float:
+        """What its clock says."""
+        return self._monotonic()
+
     @property
     def open(self) -> bool:
         """Whether it failed so often that at most probes are asked."""
