@@ -39,6 +39,8 @@ class App:
         self._door = door or Door(Settings())
         self._metrics = self._door.metrics
         self._fronts = [Front(service, self._door.wire.handled) for service in services]
+        for service in services:
+            self._metrics.watch(service)
         self._fields = frozenset(name for front in self._fronts for name in front.system.request.schema.names)
         self._routes = self._table()
         self.draining = False

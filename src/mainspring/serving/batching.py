@@ -16,6 +16,8 @@ from mainspring.serving.answer import Ask
 QUICK_NS = 1_000_000
 """An answer that is expected to take longer than this alone, or a batch than twice this, must not hold up the event loop."""
 MOST = 256
+BEHIND_NS = 5_000_000
+"""A server is behind when what waits beside one ask is expected to take longer than this."""
 SWEEP_SECONDS = 0.005
 _MEMORY = 0.98
 _SHARE = 0.1
@@ -82,7 +84,8 @@ class Batcher:
     """Gathers asks in the event loop that it is used in, and answers them with ``run``.
 
     Whatever is there when the last batch is done goes as the next one: no ask waits for others to come. An ask whose turn is expected to
-    end after its deadline, or that is not answered by it, gets what ``run_late`` answers at once. ``run`` is never called twice at a time.
+    end after its deadline, or that is not answered by it, gets what ``run_late`` answers at once. ``run`` is never called twice at a time;
+    meanwhile ``behind`` says whether more was there than can be answered soon.
     """
 
     def __init__(self, run: Run, run_late: Run, held: Held | None = None) -> None:
@@ -92,18 +95,26 @@ class Batcher:
         self._running: list[_Group] = []
         self._costs = {False: CostCurve(), True: CostCurve()}
         self._number = itertools.count()
+        self.behind = False
         self._until_ns = 0
         self._planned = False
         self._thread: ThreadPoolExecutor | None = None
 
     def expected_wait_ns(self, rows: int = 1, explain: bool = False) -> float:
         """How long so many rows that came now would wait for their turn to end."""
+        return (self._remaining() if self._running else 0) + self._expected(rows, explain)
+
+    def _expected(self, rows: int = 0, explain: bool = False) -> float:
+        """What the asks that wait, and so many more rows, are expected to take."""
         waiting = {False: 0, True: 0}
         for group in self._waiting:
             waiting[group.explain] += len(group.asks)
         waiting[explain] += rows
-        begun = max(self._until_ns - time.perf_counter_ns(), 0) if self._running else 0
-        return begun + sum(self._costs[kind].expect(n) for kind, n in waiting.items() if n)
+        return sum(self._costs[kind].expect(n) for kind, n in waiting.items() if n)
+
+    def _remaining(self) -> float:
+        """Nanoseconds that the running batch still takes; one that is over its time, as long again as it is over."""
+        return abs(self._until_ns - time.perf_counter_ns())
 
     def submit(self, asks: Sequence[Ask]) -> asyncio.Future[list[Result]]:
         """The answers to come to the asks of one request, all with one deadline, or the errors that stand in their places."""
@@ -132,8 +143,10 @@ class Batcher:
         self._sweep_waiting()
         if self._running or not self._waiting:
             return
-        loop, batch = asyncio.get_running_loop(), self._take()
+        loop, waiting = asyncio.get_running_loop(), self._expected()
+        batch = self._take()
         cost = self._costs[batch[0].explain]
+        self.behind = waiting - cost.expect(_rows(batch[:1])) > BEHIND_NS
         if not cost.slow:
             results, ns = self._timed(batch)
             self._finish(batch, results, ns)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mainspring.breaker import Breaker
 from mainspring.clock import Clock
 from mainspring.errors import DeclarationError, MainspringError, ServingError
 from mainspring.feature_store.online import OnlineStore
@@ -16,6 +17,7 @@ from mainspring.model_registry.registry import Registry
 from mainspring.schema import Status
 from mainspring.serving.answer import Answer, Ask, Interval, Reason, answer_type
 from mainspring.serving.features import FeatureReader, FeatureRow, values_of
+from mainspring.serving.health import Health
 from mainspring.serving.releases import Chain, Live, Releases
 from mainspring.serving.versions import LoadedVersion
 from mainspring.spec import PREVIOUS, System
@@ -59,9 +61,19 @@ class PredictionService:
     """
 
     def __init__(
-        self, system: System, registry: Registry, online: OnlineStore, writer: PredictionWriter, clock: Clock, split: Split
+        self,
+        system: System,
+        registry: Registry,
+        online: OnlineStore,
+        writer: PredictionWriter,
+        clock: Clock,
+        split: Split,
+        breakers: Mapping[str, Breaker] | None = None,
     ) -> None:
+        """``breakers`` are those of what it reads from, by name, for `health`."""
         self.system = system
+        self._breakers = breakers or {}
+        self._unshadowed = 0
         self._split = split
         self._writer = writer
         self._clock = clock
@@ -96,6 +108,8 @@ class PredictionService:
             StorageError: the answers cannot be logged; none of them counts.
         """
         live = self._releases.current()
+        if not shadow and live.deployment.challenger is not None:
+            self._unshadowed += len(asks)
         return self._answer(asks, live, live.chains, shadow)
 
     def answer_late(self, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
@@ -174,6 +188,12 @@ class PredictionService:
                 for ask, variant, features, scored, reasons, behind in given
             ]
         )
+
+    def health(self) -> Health:
+        """Which live versions and stores are left out by their breakers, and how many answers had to go without a shadow score."""
+        versions = self._releases.current().versions
+        breakers = {**self._breakers, **{id: version.breaker for id, version in versions.items()}}
+        return Health({name: breaker.open for name, breaker in breakers.items()}, self._unshadowed)
 
     def metadata(self) -> dict[str, Any]:
         """What answers now: the live versions and the stage of the rollout."""
