@@ -19,6 +19,8 @@ MOST = 256
 BEHIND_NS = 5_000_000
 """A server is behind when what waits beside one ask is expected to take longer than this."""
 SWEEP_SECONDS = 0.005
+_MARGIN = 1.25
+"""What is expected to take so much less than the time that is left is begun: work that ends too late is lost."""
 _MEMORY = 0.98
 _SHARE = 0.1
 _EXPLORE = 16
@@ -120,7 +122,7 @@ class Batcher:
         """The answers to come to the asks of one request, all with one deadline, or the errors that stand in their places."""
         loop = asyncio.get_running_loop()
         group = _Group(asks, loop.create_future())
-        if self._running and time.perf_counter_ns() + self.expected_wait_ns(len(asks), group.explain) > group.deadline_ns:
+        if self._running and _too_late(self.expected_wait_ns(len(asks), group.explain), group.deadline_ns):
             self._answer_late([group])
             return group.future
         self._waiting.append(group)
@@ -168,7 +170,7 @@ class Batcher:
         Now and then more than are worth it: whether they are is learnt from batches of all sizes.
         """
         explain = self._waiting[0].explain
-        cost, now = self._costs[explain], time.perf_counter_ns()
+        cost = self._costs[explain]
         most = cost.worth if next(self._number) % _EXPLORE else MOST
         batch: list[_Group] = []
         rows, earliest = 0, self._waiting[0].deadline_ns
@@ -176,7 +178,7 @@ class Batcher:
             group = self._waiting[0]
             earliest = min(earliest, group.deadline_ns)
             expected = cost.expect(rows + len(group.asks))
-            if batch and (rows >= most or now + expected > earliest if cost.slow else expected > 2 * QUICK_NS):
+            if batch and (rows >= most or _too_late(expected, earliest) if cost.slow else expected > 2 * QUICK_NS):
                 break
             batch.append(self._waiting.popleft())
             rows += len(group.asks)
@@ -209,11 +211,16 @@ class Batcher:
         asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
 
     def _sweep_waiting(self) -> None:
-        now = time.perf_counter_ns()
-        late = [group for group in self._waiting if group.deadline_ns < now]
+        late = [group for group in self._waiting if self._is_late(group)]
         if late:
-            self._waiting = deque([group for group in self._waiting if group.deadline_ns >= now])
+            gone = set(map(id, late))
+            self._waiting = deque([group for group in self._waiting if id(group) not in gone])
             self._answer_late(late)
+
+    def _is_late(self, group: _Group) -> bool:
+        """Whether it could not be answered in time even if its turn were now."""
+        cost = self._costs[group.explain]
+        return _too_late(cost.expect(len(group.asks)) if cost.slow else 0.0, group.deadline_ns)
 
     def _answer_late(self, late: Sequence[_Group]) -> None:
         if not late:
@@ -223,6 +230,10 @@ class Batcher:
         except Exception as error:
             results = error
         _give(late, results)
+
+
+def _too_late(expected_ns: float, deadline_ns: int) -> bool:
+    return time.perf_counter_ns() + _MARGIN * expected_ns > deadline_ns
 
 
 def _rows(batch: Sequence[_Group]) -> int:

@@ -16,7 +16,7 @@ from mainspring.model_registry.deployment import Deployment
 from mainspring.model_registry.registry import Registry
 from mainspring.schema import Status
 from mainspring.serving.answer import Answer, Ask, Interval, Reason, answer_type
-from mainspring.serving.features import FeatureReader, FeatureRow, values_of
+from mainspring.serving.features import FeatureReader, FeatureRow, beside_rules, values_of
 from mainspring.serving.health import Health
 from mainspring.serving.releases import Chain, Live, Releases
 from mainspring.serving.versions import LoadedVersion
@@ -78,6 +78,7 @@ class PredictionService:
         self._writer = writer
         self._clock = clock
         self._features = FeatureReader(system, online)
+        self._few_features = FeatureReader(system, online, beside_rules(system))
         self._releases = Releases(system, registry)
         self._hash = system.hash
         self._answer_type = answer_type(system)
@@ -110,21 +111,24 @@ class PredictionService:
         live = self._releases.current()
         if not shadow and live.deployment.challenger is not None:
             self._unshadowed += len(asks)
-        return self._answer(asks, live, live.chains, shadow)
+        return self._answer(asks, self._features, live, live.chains, shadow)
 
     def answer_late(self, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
-        """Like `answer_many`, by the rules of the fallback chain alone: for asks that the model cannot answer by their deadline."""
+        """Like `answer_many`, by the rules of the fallback chain alone: for asks that the model cannot answer by their deadline.
+
+        Functions that no rule reads may be what is slow: they are not called, and are logged as unavailable.
+        """
         live = self._releases.current()
         rules = {variant: [one for one in chain if one[0] not in BY_MODEL] for variant, chain in live.chains.items()}
-        answers = self._answer(asks, live, rules, shadow=False, because=LATE)
+        answers = self._answer(asks, self._few_features, live, rules, shadow=False, because=LATE)
         for ask in asks:
             ask.claim()
         return [ServingError(f"{LATE} Ask again later, or allow more time.") if isinstance(one, ServingError) else one for one in answers]
 
     def _answer(
-        self, asks: Sequence[Ask], live: Live, chains: Mapping[str, Chain], shadow: bool, because: str | None = None
+        self, asks: Sequence[Ask], reader: FeatureReader, live: Live, chains: Mapping[str, Chain], shadow: bool, because: str | None = None
     ) -> list[Answer | MainspringError]:
-        found: list[Any] = self._read([ask.row for ask in asks])
+        found: list[Any] = _read(reader, [ask.row for ask in asks])
         places = [place for place, features in enumerate(found) if isinstance(features, FeatureRow)]
         given: list[tuple[int, _Given]] = []
         variants = {place: self._split(live.deployment, asks[place].row) for place in places}
@@ -146,14 +150,6 @@ class PredictionService:
         for place, one in given:
             found[place] = self._compose(one)
         return found
-
-    def _read(self, rows: Sequence[Mapping[str, Any]]) -> list[FeatureRow | MainspringError]:
-        try:
-            return list(self._features.read_many(rows))
-        except DeclarationError as error:
-            if len(rows) > 1:
-                return [features for row in rows for features in self._read([row])]
-            return [error]
 
     def _reasons(self, scored: _Scored, features: FeatureRow) -> list[tuple[str, float]]:
         try:
@@ -261,6 +257,15 @@ class PredictionService:
             tuple([_reason(name, values, effect) for name, effect in reasons]),
             flags,
         )
+
+
+def _read(reader: FeatureReader, rows: Sequence[Mapping[str, Any]]) -> list[FeatureRow | MainspringError]:
+    try:
+        return list(reader.read_many(rows))
+    except DeclarationError as error:
+        if len(rows) > 1:
+            return [features for row in rows for features in _read(reader, [row])]
+        return [error]
 
 
 def _reason(name: str, values: Mapping[str, Any], effect: float) -> Reason:
