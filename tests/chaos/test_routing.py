@@ -45,11 +45,8 @@ def variants(space: Workspace, keys: range) -> dict[str, str]:
         for at in range(0, len(keys), CHUNK)
     ]
     requests = [post("/v1/delivery/rows", body) for body in bodies]
-    with ServerProcess(space.path, workers=2) as server:
-        with load(server.port, requests, 4, pause=0.01, keep=True) as tally:
-            wait_until(
-                lambda: len(answered(tally)) > 2 * len(requests) and len({one.number for one in answered(tally)}) == len(requests), 120
-            )
+    with ServerProcess(space.path, workers=2) as server, load(server.port, requests, 4, pause=0.01, keep=True) as tally:
+        wait_until(lambda: len(answered(tally)) > 2 * len(requests) and len({one.number for one in answered(tally)}) == len(requests), 120)
     assert set(tally.statuses) <= {200, 503}, "a crowded server may refuse, and is asked again"
     found: dict[str, set[str]] = {f"k{key}": set() for key in keys}
     for given in answered(tally):
