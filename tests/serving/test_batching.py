@@ -248,3 +248,17 @@ def test_it_is_behind_when_more_waits_than_can_be_answered_soon() -> None:
     asyncio.run(run())
     assert seen[4]
     assert not seen[-1], "the last one is alone again"
+
+
+def test_a_model_that_was_far_too_slow_is_asked_again_and_found_quick() -> None:
+    model = Model(row_ms=300)
+
+    async def run() -> list[Any]:
+        batches = batcher(model)
+        await learn(batches, 2)
+        model.row_ms = 2
+        answers = [(await batches.submit([ask(f"r{number}", within_ms=100)]))[0] for number in range(40)]
+        batches.close()
+        return answers
+
+    assert asyncio.run(run()) == [f"r{number}" for number in range(40)]

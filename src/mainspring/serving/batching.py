@@ -211,7 +211,10 @@ class Batcher:
         asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
 
     def _sweep_waiting(self) -> None:
+        """Answer what would be too late; while nothing runs not the newest, from which is learnt what an answer takes by now."""
         late = [group for group in self._waiting if self._is_late(group)]
+        if late and not self._running and len(late) == len(self._waiting) and late[-1].deadline_ns > time.perf_counter_ns():
+            late.pop()
         if late:
             gone = set(map(id, late))
             self._waiting = deque([group for group in self._waiting if id(group) not in gone])
