@@ -19,6 +19,7 @@ from mainspring.errors import MainspringError, RequestError, ServingError
 from mainspring.gateway import serve
 from mainspring.ingestion import Ingestor, Quarantine
 from mainspring.serving.answer import Ask
+from mainspring.serving.health import Health
 from mainspring.spec import Label, LightGBM, Source, System, feature
 
 
@@ -74,7 +75,7 @@ class RuleService:
         self.problem: str | None = None
         self._ingestor = Ingestor(MemoryLog(), {"trips": trips, "arrivals": arrivals}, Quarantine(folder))
 
-    def answer_many(self, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
+    def answer_many(self, asks: Sequence[Ask], *, shadow: bool = True) -> list[Answer | MainspringError]:
         return [self._answer(ask) for ask in asks]
 
     def answer_late(self, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
@@ -100,6 +101,9 @@ class RuleService:
 
     def ready(self) -> str | None:
         return self.problem
+
+    def health(self) -> Health:
+        return Health({})
 
     def metadata(self) -> dict[str, Any]:
         return {"champion": None}

@@ -41,6 +41,8 @@ class App:
         self.door = door or Door(Settings())
         self._metrics = self.door.metrics
         self.fronts = [Front(service, self.door.wire.handled) for service in services]
+        for service in services:
+            self._metrics.watch(service)
         self._fields = frozenset(name for front in self.fronts for name in front.system.request.schema.names)
         self._routes = self._table()
         self.draining = False

@@ -55,7 +55,7 @@ class Front:
         self.contract = Contract(self.system.request)
         self._decoder = msgspec.json.Decoder()
         self._encode = msgspec.json.Encoder().encode
-        self._batcher = Batcher(service.answer_many, service.answer_late, held)
+        self._batcher = Batcher(self._answered, service.answer_late, held)
         self._deadline_ns = self.system.policy.deadline_us * 1_000
 
     def routes(self) -> dict[str, dict[str, Handler]]:
@@ -82,6 +82,10 @@ class Front:
         marks = chain([request.marks], repeat(None))
         asks = [Ask(id_, row, explain, request.arrived_ns, deadline_ns, own) for id_, row, own in zip(ids, rows, marks, strict=False)]
         return await self._batcher.submit(asks)
+
+    def _answered(self, asks: Sequence[Ask]) -> Sequence[msgspec.Struct | Exception]:
+        """Shadow scores are the first that a server that is behind does without."""
+        return self.service.answer_many(asks, shadow=not self._batcher.behind)
 
     async def _answer(self, request: Request) -> Reply:
         check_json_type(request.headers)

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from mainspring.feature_store.workers import WorkerState
 from mainspring.gateway.latencies import RecentLatencies
+from mainspring.gateway.service import Service
 from mainspring.gateway.shared_counts import Counts, Crew, SharedCounts
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -24,6 +25,8 @@ _RECENT = "mainspring_answer_seconds_recent"
 _QUANTILES = (0.5, 0.95, 0.99)
 _READY = "mainspring_workers_ready"
 _RESTARTS = "mainspring_worker_restarts_total"
+_BREAKER = "mainspring_breaker_open"
+_UNSHADOWED = "mainspring_unshadowed_total"
 _GAUGES = {
     "in_flight": "Requests let in and not yet answered.",
     "queue_delay_seconds": "Seconds that the last request waited before its handler.",
@@ -57,6 +60,7 @@ class Metrics:
         self._rejected: Counter[tuple[str, str]] = Counter()
         self._buckets: dict[str, list[int]] = {}
         self._seconds: Counter[str] = Counter()
+        self._services: list[Service] = []
 
     def count(self, route: str, status: int, seconds: float, answered_by: str = "", version: str = "", variant: str = "") -> None:
         """Count a finished request and the seconds it took."""
@@ -76,6 +80,10 @@ class Metrics:
         """Count a refused request by its reason."""
         self._rejected[route, reason] += 1
 
+    def watch(self, service: Service) -> None:
+        """Ask a service for its health at every scrape."""
+        self._services.append(service)
+
     def share(self) -> None:
         """Let the other processes see the counts as they are now."""
         if self._shared is not None:
@@ -89,7 +97,7 @@ class Metrics:
             for counts in self._shared.others():
                 _add(total, counts)
             crew = _crew(self._shared.crew())
-        return "\n".join([*_counters(total), *_histogram(total), *self._quantiles(), *self._now(), *crew, ""])
+        return "\n".join([*_counters(total), *_histogram(total), *self._quantiles(), *self._now(), *self._healths(), *crew, ""])
 
     def _counts(self) -> Counts:
         buckets = {route: list(counts) for route, counts in self._buckets.items()}
@@ -107,6 +115,15 @@ class Metrics:
         for name, value in self._gauges().items():
             yield from _head(f"mainspring_{name}", "counter" if name.endswith("_total") else "gauge", _GAUGES[name])
             yield f"mainspring_{name} {float(value):g}"
+
+    def _healths(self) -> Iterator[str]:
+        healths = {service.system.name: service.health() for service in self._services}
+        yield from _head(_BREAKER, "gauge", "Whether a part is left out for a while because it failed or was late, by system and part.")
+        for system, health in healths.items():
+            yield from (_sample(_BREAKER, {"system": system, "part": part}, int(open)) for part, open in health.left_out.items())
+        yield from _head(_UNSHADOWED, "counter", "Answers whose shadow score was left out because the server was behind.")
+        for system, health in healths.items():
+            yield _sample(_UNSHADOWED, {"system": system}, health.unshadowed)
 
 
 def _add(total: Counts, counts: Counts) -> None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 10
 STUCK_SECONDS = 15
+SWITCH_SECONDS = 0.0005
+"""How soon a busy event loop lets the thread of the batches run: with Python's 5 ms it halves what a slow model answers under overload."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -56,6 +58,7 @@ def serve(
         ServingError: an address cannot be bound.
         MissingExtraError: a package that a setting needs is not installed.
     """
+    sys.setswitchinterval(SWITCH_SECONDS)
     settings = settings or Settings()
     door = open_door(settings, shared)
     with reserved(host, settings.grpc.port) as rpc_port:
