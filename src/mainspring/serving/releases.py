@@ -38,8 +38,8 @@ class Releases:
     """Follows the registry's deployment of one System.
 
     One whose versions are all in memory, as when a rollout goes on or back, is live for the request that sees it. Other versions are
-    loaded, and asked once, in a thread, while requests are answered as before. What could not be loaded by `STALE_SECONDS` is live all
-    the same, without its models. Safe to use from several threads.
+    loaded, and asked once, in a thread, while requests are answered as before; the first request after that sees them. What could not
+    be loaded by `STALE_SECONDS` is live all the same, without its models. Safe to use from several threads.
     """
 
     def __init__(self, system: System, registry: Registry, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -86,7 +86,7 @@ class Releases:
         with self._lock:
             self._loaded |= loaded
             self._loading = False
-            self._look()
+            self._token = -1
 
     def _made(self, deployment: Deployment) -> Live:
         versions = {id: self._loaded.get(id) or unloaded(self._system, id, "it is still being loaded") for id in _ids(deployment)}
