@@ -1,6 +1,7 @@
 """One model behind HTTP: the whole product path beside a bare application and beside other servers, each on one core.
 
 All get the same rows, 30 named columns with an id and an instant; ours also validates, routes, counts and logs each prediction.
+Then the same path with features from a store, under open load. QUICK leaves stores and all peers but FastAPI out.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from http_load import Contender, Measured, at, ratios, rounds
 from processes import CLIENT_CORE, Served, on_core
 from serving_model import SYSTEM, fitted, requests, save
 from serving_peers import peer_bars
+from serving_stores import store_bars
 from single_row import single_row_bars
 
 ROUNDS = 3 if QUICK else 9
@@ -41,6 +43,9 @@ def main() -> int:
         bars = _bars(measured, {name: server for name, (_, server) in servers.items()})
         if not QUICK:
             bars += peer_bars(servers[OURS], model, bodies, expected)
+    if not QUICK:
+        with tempfile.TemporaryDirectory() as folder:
+            bars += store_bars(Path(folder))
     return write("serving", [*bars, *single_row_bars()])
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -118,7 +117,7 @@ class Endpoint:
         parameters = asked.parameters or {}
         rows = [self._checked(number, row) for number, row in enumerate(self._rows(asked.inputs, binary))]
         if asked.id:
-            request = replace(request, id=asked.id)
+            request = msgspec.structs.replace(request, id=asked.id)
         answers = await self._front.ask(request, rows, explain=bool(parameters.get("explain", False)))
         for number, answer in enumerate(answers):
             if isinstance(answer, RequestError) and len(rows) > 1:
