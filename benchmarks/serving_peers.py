@@ -18,7 +18,7 @@ from serving_model import NAMES
 
 from mainspring.models.protocol import Floats
 
-ROUNDS, HERE = 5, Path(__file__).parent
+ROUNDS, HERE = 3, Path(__file__).parent
 
 
 @dataclass(frozen=True)
