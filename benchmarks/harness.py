@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import statistics
@@ -27,7 +28,8 @@ class Bar:
     """A figure and what it must hold to.
 
     ``floor`` is what the machine allows at best, ``peer`` what another tool reaches, in the same unit; ``bar`` bounds ``value`` from
-    above or below, and None only reports it.
+    above or below, and None only reports it. Where it is unmeasured, ``value`` is NaN, which
+    holds to no bar, and ``why`` says what was in the way.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Bar:
     peer: float | None = None
     bar: float | None = None
     above: bool = False
+    why: str = ""
 
     @property
     def holds(self) -> bool:
@@ -57,6 +60,11 @@ def interleaved(rounds: int, sides: Mapping[str, Callable[[], float]]) -> dict[s
 def bar(name: str, unit: str, values: Sequence[float], **other: float | bool | None) -> Bar:
     """A bar on the median of rounds, with their range as its spread."""
     return Bar(name, statistics.median(values), unit, (min(values), max(values)), **other)  # type: ignore[arg-type]
+
+
+def unmeasured(name: str, unit: str, why: str, **other: float | bool | None) -> Bar:
+    """A bar that there is no value for."""
+    return Bar(name, math.nan, unit, (math.nan, math.nan), why=why, **other)  # type: ignore[arg-type]
 
 
 def peer(name: str) -> Path:
@@ -81,11 +89,11 @@ def write(area: str, bars: Sequence[Bar]) -> int:
         beside = [cell for other in (one.floor, one.peer) for cell in _beside(one.value, other)]
         bound = "" if one.bar is None else f"{'>=' if one.above else '<='} {one.bar:g}"
         low, high = one.spread
-        table.add_row(one.name, f"{one.value:.3g}", f"{low:.3g} to {high:.3g}", one.unit, *beside, bound, "yes" if one.holds else "NO")
+        table.add_row(one.name, f"{one.value:.3g}", one.why or f"{low:.3g} to {high:.3g}", one.unit, *beside, bound, _verdict(one))
     Console(width=180).print(table)
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{area}.json"
-    rows = [{**asdict(one), "holds": one.holds} for one in bars]
+    rows = [{**asdict(one), **({"value": None, "spread": None} if one.why else {}), "holds": one.holds} for one in bars]
     path.write_text(json.dumps({"machine": machine(), "commit": commit(), "quick": QUICK, "bars": rows}, indent=2) + "\n")
     print(f"Wrote {path}")
     return 0 if all(one.holds for one in bars) else 1
@@ -93,3 +101,9 @@ def write(area: str, bars: Sequence[Bar]) -> int:
 
 def _beside(value: float, other: float | None) -> tuple[str, str]:
     return ("", "") if other is None else (f"{other:.3g}", f"{value / other:.3g}")
+
+
+def _verdict(one: Bar) -> str:
+    if one.why:
+        return "unmeasured"
+    return "yes" if one.holds else "NO"

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-START_SECONDS = 60
+START_SECONDS, END_SECONDS = 120, 10
 _CORES = sorted(os.sched_getaffinity(0))
 CLIENT_CORE, SERVER_CORE = _CORES[0], _CORES[-1]
 
@@ -55,7 +56,11 @@ def on_core(core: int) -> Iterator[None]:
 
 @contextmanager
 def served(command: Sequence[str], port: int, path: str, ready: str, body: bytes | None) -> Iterator[Served]:
-    """A server on the servers' core from a command, once ``ready`` answers 200 (to ``body``, or to GET)."""
+    """A server on the servers' core from a command, once ``ready`` answers 200 (to ``body``, or to GET).
+
+    Raises:
+        SystemExit: it ended before that, or took too long.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     started = time.perf_counter()
     with on_core(SERVER_CORE):
@@ -67,8 +72,7 @@ def served(command: Sequence[str], port: int, path: str, ready: str, body: bytes
             time.sleep(0.01)
         yield Served(f"http://127.0.0.1:{port}{path}", process.pid, time.perf_counter() - started)
     finally:
-        process.terminate()
-        process.wait(20)
+        _end(process)
 
 
 def free_port() -> int:
@@ -83,6 +87,23 @@ def _answers(url: str, body: bytes | None) -> bool:
             return True
     except (urllib.error.HTTPError, OSError):
         return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a server and all that it has started, what does not listen by force."""
+    tree = {pid: _started(pid) for pid in Served("", process.pid, 0.0).tree()}
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(END_SECONDS)
+    for pid, started in tree.items():
+        if started and _started(pid) == started:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+def _started(pid: int) -> list[str]:
+    return _fields(pid)[19:20]
 
 
 def _fields(pid: int) -> list[str]:

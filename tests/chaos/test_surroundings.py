@@ -79,7 +79,9 @@ def test_a_wall_clock_that_jumps_disturbs_neither_latency_nor_the_log(
     settings = {"LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": offset, "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     for name, value in settings.items():
         monkeypatch.setenv(name, str(value))
-    with ServerProcess(own_space.path, workers=2) as server:
+    patient = tmp_path / "gateway.toml"
+    patient.write_text('[overload]\ninterval = "10s"\n')
+    with ServerProcess(own_space.path, workers=2, settings=patient) as server:
         with load(server.port, request_bytes, 4, pause=0.005) as tally:
             for jump in ("+2h", "-3h", "+5d", "+0"):
                 time.sleep(0.5)

@@ -119,6 +119,19 @@ def stream(online: OnlineStore, log: Any, folder: Path, **options: Any) -> Strea
     return Stream(online, log, DeadLetters(folder / "dead"), ManualClock(T), **options)
 
 
+def test_a_system_without_views_follows_nothing_and_is_always_at_the_end(tmp_path: Path, log: EventLog, store: KeyValue) -> None:
+    online = OnlineStore(system(paid["amount"]), store)
+    following = stream(online, log, tmp_path)
+    for count in (0, 40, 2):
+        log.append("paid", payments(0, count))
+        progress = following.step()
+        assert (progress.offset, progress.lag, progress.events, progress.failures) == (log.end, 0, 0, 0)
+        assert online.apply(log) == log.end
+    with closing(open_key_value(f"lmdb:{tmp_path}/fresh")) as fresh:
+        online.rebuild(OnlineStore(system(paid["amount"]), fresh), log)
+    assert list(store.scan(b"")) == []
+
+
 @pytest.mark.parametrize("rows", [1, 7, 10_000])
 def test_a_stream_gives_what_applying_gives_whatever_the_size_of_its_transactions(
     tmp_path: Path, log: EventLog, store: KeyValue, rows: int

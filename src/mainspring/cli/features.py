@@ -136,10 +136,10 @@ def materialise(system: str, workspace: Path | None, online: str | None, as_json
 
     place = Workspace(workspace or newest_workspace(system))
     url = online or place.online_url
-    store = OnlineStore(find_system(system).system, open_key_value(url))
-    started, begin = time.perf_counter(), store.offset
+    store, log = OnlineStore(find_system(system).system, open_key_value(url)), open_log(place.events_url)
+    started, begin = time.perf_counter(), store.reached(log)
     with Bars(quiet=as_json) as bars:
-        end = store.apply(open_log(place.events_url), progress=lambda done, total: bars.step("materialise", done, total))
+        end = store.apply(log, progress=lambda done, total: bars.step("materialise", done, total))
     told = {"store": url, "from": begin, "to": end, "seconds": round(time.perf_counter() - started, 3)}
     click.echo(json.dumps(told) if as_json else f"{url} holds events 0 to {end:,}: {end - begin:,} were added in {told['seconds']} s.")
 

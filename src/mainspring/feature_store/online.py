@@ -70,6 +70,10 @@ class OnlineStore:
         """How much of the event log has been applied to every view: the number of the first event that has not."""
         return min(writer.offset for writer in self.writers)
 
+    def reached(self, log: Log) -> int:
+        """See `OnlineWriter.reached`."""
+        return min(writer.reached(log) for writer in self.writers)
+
     def read(self, request: Mapping[str, Any], as_of: int, deadline_us: int | None = None) -> Served:
         """Every aggregate for one request, as known at ``as_of``.
 
@@ -116,7 +120,7 @@ class OnlineStore:
         return self._served(columns, np.concatenate(statuses, axis=1))
 
     def apply(self, log: Log, until: int | None = None, progress: Callable[[int, int], None] | None = None) -> int:
-        """Fold what the event log holds beyond the store's offset, up to ``until``; returns the new offset.
+        """Fold what the event log holds beyond the store's offset, up to ``until``; returns how far it has come.
 
         Frames are applied some ten thousand events to a transaction, after each of which ``progress`` gets how much has been
         applied, and how much is to be, in numbers of the log. Safe to run in several processes at once, and to be killed at any
@@ -127,7 +131,7 @@ class OnlineStore:
         """
         for writer in self.writers:
             writer.apply(log, until, progress)
-        return self.offset
+        return self.reached(log)
 
     def apply_frames(self, frames: Sequence[Frame]) -> None:
         """See `OnlineWriter.apply_frames`."""

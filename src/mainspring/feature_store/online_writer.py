@@ -42,11 +42,13 @@ class OnlineWriter:
         held = self._store.get_many(self._offset_keys)
         return min((int.from_bytes(one or b"", "little") for one in held), default=_ALL)
 
+    def reached(self, log: Log) -> int:
+        """How far into the log this has come: its offset, or without views, which follow nothing, the end."""
+        return self.offset if self._views else log.end
+
     def apply(self, log: Log, until: int | None = None, progress: Callable[[int, int], None] | None = None) -> None:
         """See `OnlineStore.apply`."""
-        if not self._views:
-            return
-        start = self.offset
+        start = self.reached(log)
         end = None if progress is None else log.end if until is None else min(until, log.end)
         for frames in pieces(log.read(start, until), _ROWS):
             self.apply_frames(frames)
@@ -122,7 +124,7 @@ class OnlineWriter:
             pass
 
     def _refill(self, log: Log) -> int:
-        for frames in pieces(log.read(self.offset), _ROWS):
+        for frames in pieces(log.read(self.reached(log)), _ROWS):
             try:
                 self.apply_frames(frames)
             except DataError:
@@ -131,7 +133,7 @@ class OnlineWriter:
                         self.apply_frames([frame])
                     except DataError:
                         self.skip(frame)
-        return self.offset
+        return self.reached(log)
 
     def _replaced(self, fresh: OnlineWriter, offset: int) -> bool:
         """Put the rows of ``fresh`` in the place of its views'; False where these have been taken beyond ``offset`` meanwhile."""

@@ -103,7 +103,7 @@ class Stream:
         Raises:
             StorageError: the log or the store fails, or an entry of the log is damaged; what was applied stays applied.
         """
-        for piece in pieces(self._log.read(self._online.offset), self._rows):
+        for piece in pieces(self._log.read(self._online.reached(self._log)), self._rows):
             self._apply(piece)
             self._report(report)
             if stop is not None and stop.is_set():
@@ -113,7 +113,7 @@ class Stream:
     def progress(self) -> StreamProgress:
         """Where the stream stands."""
         try:
-            offset = self._online.offset
+            offset = self._online.reached(self._log)
             self._done = replace(self._done, offset=offset, lag=self._log.behind(offset))
         except StorageError:
             self._done = replace(self._done, lag=None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any
 
@@ -23,8 +22,7 @@ MOST_ROWS = 10_000
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One request: its id, headers with lower-case names, query and body.
 
     ``arrived_ns`` is what ``time.perf_counter_ns`` said when its head was there, ``deadline_ns`` when its client stops waiting, infinite

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
@@ -30,8 +29,7 @@ class Disconnected(Exception):  # noqa: N818
     """The client left before its request was whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """A whole response but for the request id; ``answered_by``, ``version`` and ``variant`` are for the metrics."""
 
     status: int

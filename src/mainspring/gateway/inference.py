@@ -6,7 +6,6 @@ Source: https://github.com/kserve/open-inference-protocol, with the binary tenso
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -102,7 +101,7 @@ class Endpoint:
         parameters = asked.parameters or {}
         inputs, known = _tensors(asked.inputs, binary), self._model.wanted([one.name for one in asked.outputs or ()])
         if asked.id:
-            request = replace(request, id=asked.id)
+            request = msgspec.structs.replace(request, id=asked.id)
         answers = await self._model.answer(request, inputs, explain=bool(parameters.get("explain", False)))
         return self._reply(request, asked, known, answers)
 

@@ -44,7 +44,8 @@ class Wire:
     """What the connections of a server share: limits, the sweep that closes them, and how long bytes lie unread.
 
     Bytes that come while handlers run lie in the kernel until the loop reads again; nothing tells for how long. On average
-    it is half of the time that the handlers took, which is what counts as waited beside the time since they were read.
+    it is half of the time that the handlers took, which is what counts as waited beside the time since they were read, for all
+    that is read in that turn of the loop. What comes later had no handler to wait for, even if all since then was refused.
 
     Args:
         refused: is told why a connection was closed or a request refused here.
@@ -68,6 +69,8 @@ class Wire:
         if self._ran:
             self._lay = self._busy / 2 if now - self._ended < _IDLE_SECONDS else 0.0
             self._busy, self._ran = 0.0, False
+            if self._lay:
+                asyncio.get_running_loop().call_soon(self._turned)
         return now - self._lay
 
     def handled(self, began: float, ended: float) -> None:
@@ -86,6 +89,10 @@ class Wire:
         """Sweep no more."""
         if self._next is not None:
             self._next.cancel()
+
+    def _turned(self) -> None:
+        """All that lay there has been read."""
+        self._lay = 0.0
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         assert self._due is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -20,8 +19,7 @@ class Mark(NamedTuple):
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True, eq=False):
     """One request row that holds to the contract: ``row`` has the request's columns, derived ones included.
 
     ``arrived_ns`` is the reading of ``time.perf_counter_ns`` when the request was there, ``deadline_ns`` that by which the answer has to
@@ -34,7 +32,7 @@ class Ask:
     arrived_ns: int
     deadline_ns: int
     marks: list[Mark] | None = None
-    _unanswered: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
+    _unanswered: threading.Lock = msgspec.field(default_factory=threading.Lock)
 
     def claim(self) -> bool:
         """Whether the caller is the first to answer this: only what claims it may log an answer and give it."""
