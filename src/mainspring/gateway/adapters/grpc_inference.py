@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -202,7 +202,7 @@ class GrpcInference:
         inputs, wanted = _tensors(message), model.wanted([one.name for one in message.outputs])
         request = visit.request()
         if message.id:
-            request = replace(request, id=message.id)
+            request = msgspec.structs.replace(request, id=message.id)
         answers = await model.answer(request, inputs, explain=message.parameters["explain"].bool_param)
         made = self._messages["ModelInferResponse"](model_name=model.name, model_version=answers[0].version or "", id=request.id)
         for name, datatype in wanted.items():
