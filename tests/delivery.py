@@ -72,8 +72,8 @@ def tables(rows: int = 4_000) -> dict[str, pa.Table]:
     return {"drives": pa.table(columns), "done": pa.table(arrived), "depots": pa.table(places)}
 
 
-def build(path: Path, versions: int = 1) -> Workspace:
-    """A workspace at ``path``: events logged, ``versions`` trained one after another and promoted."""
+def build(path: Path, versions: int = 1, system: ms.System = system) -> Workspace:
+    """A workspace of ``system`` at ``path``: events logged, ``versions`` trained one after another and promoted."""
     space = Workspace(path)
     path.mkdir(parents=True, exist_ok=True)
     log, registry = EventLog(space.events), Registry(space.registry)

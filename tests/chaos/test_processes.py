@@ -139,7 +139,10 @@ def test_a_scrape_tells_of_all_workers_and_every_answer_is_in_the_log(
     with load(server.port, request_bytes, 8) as tally:
         time.sleep(1.0)
     time.sleep(1.3)
-    counted = metric(server, 'mainspring_requests_total{route="/v1/delivery",status="200",answered_by="model",version="model:delivery:1"}')
+    counted = metric(
+        server,
+        'mainspring_requests_total{route="/v1/delivery",system="delivery",status="200",answered_by="model",version="model:delivery:1"}',
+    )
     assert counted == tally.answered
     rows, after = log.read(cursor)
     assert rows.num_rows == tally.answered

@@ -155,16 +155,22 @@ def draw(system: str, form: str, output: Path | None) -> None:
 
 
 @main.command()
-@click.argument("system")
-@workspace_option
+@click.argument("systems", nargs=-1, required=True, metavar="SYSTEM...")
+@click.option(
+    "--workspace",
+    "workspaces",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Folder of a run, once for each system in their order; the newest of each under mainspring-work/.",
+)
 @click.option("--port", default=8000, show_default=True, help="Port on 127.0.0.1; 0 for a free one.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that answer, on one port.")
 @click.option("--no-stream", is_flag=True, help="Leave the online store to `mainspring features stream`.")
 @click.option(
     "--settings", type=click.Path(path_type=Path), default=None, help="TOML file of who may come in, limits, logs: docs/gateway.md."
 )
-def serve(system: str, workspace: Path | None, port: int, workers: int, no_stream: bool, settings: Path | None) -> None:
-    """Serve a system's live version over HTTP, from the workspace of a run.
+def serve(systems: tuple[str, ...], workspaces: tuple[Path, ...], port: int, workers: int, no_stream: bool, settings: Path | None) -> None:
+    """Serve the live versions of one system or several over HTTP, each from the workspace of a run.
 
     A worker that dies is started again. SIGTERM ends the server once it has answered what has begun; with several workers SIGHUP
     replaces them one by one without a failed request.
@@ -173,15 +179,21 @@ def serve(system: str, workspace: Path | None, port: int, workers: int, no_strea
     Example:
       mainspring serve eta --port 8000
       mainspring serve eta --workers 4 --settings gateway.toml
+      mainspring serve eta fraud
     """
-    from mainspring.cli.running import serve_workspace
+    from mainspring.cli.running import serve_workspaces
     from mainspring.cli.systems import newest_workspace
 
     if settings is not None:
         from mainspring.gateway.settings import read_settings
 
         read_settings(settings)
-    serve_workspace(workspace or newest_workspace(system), port, stream=not no_stream, workers=workers, settings=settings)
+    if workspaces and len(workspaces) != len(systems):
+        raise click.UsageError(
+            f"{len(systems)} systems, {len(workspaces)} workspaces. Give --workspace once for each system, or not at all."
+        )
+    folders = workspaces or [newest_workspace(system) for system in systems]
+    serve_workspaces(folders, port, stream=not no_stream, workers=workers, settings=settings)
 
 
 main.add_command(bench)

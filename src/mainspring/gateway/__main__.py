@@ -1,4 +1,4 @@
-"""``python -m mainspring.gateway``: serve one workspace; prints ``{"port": ...}`` as soon as it listens.
+"""``python -m mainspring.gateway``: serve workspaces, a system each; prints ``{"port": ...}`` as soon as it listens.
 
 With ``--workers`` it is the supervisor of processes that it starts as itself, with the arguments that its help does not name.
 """
@@ -13,6 +13,9 @@ import secrets
 import socket
 import sys
 import tempfile
+from contextlib import ExitStack
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from mainspring.errors import MainspringError
@@ -38,7 +41,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m mainspring.gateway")
-    parser.add_argument("--workspace", type=Path, required=True)
+    parser.add_argument("--workspace", type=Path, action="append", required=True, help="of a system; once for each")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="processes that answer")
@@ -63,13 +66,16 @@ def _serve(arguments: argparse.Namespace) -> None:
     shared = None if arguments.shared is None else SharedCounts(arguments.shared, f"{arguments.worker}-{secrets.token_hex(4)}")
     worker = "-".join(filter(None, (arguments.name, str(arguments.worker))))
     settings = Settings() if arguments.settings is None else read_settings(arguments.settings)
-    with opened(Workspace(arguments.workspace), stream=not arguments.no_stream, worker=worker) as backend:
+    with ExitStack() as stack:
+        spaces = [Workspace(path) for path in arguments.workspace]
+        backends = [stack.enter_context(opened(space, stream=not arguments.no_stream, worker=worker)) for space in spaces]
         if listener is not None:
-            backend.ready()
+            for backend in backends:
+                backend.ready()
         serve(
-            backend,
-            arguments.host,
-            arguments.port,
+            *backends,
+            host=arguments.host,
+            port=arguments.port,
             settings=settings,
             announce=_announce,
             exit_with_parent=arguments.exit_with_parent,
@@ -81,7 +87,7 @@ def _serve(arguments: argparse.Namespace) -> None:
 def _follow(arguments: argparse.Namespace) -> None:
     from mainspring.gateway.following import follow
 
-    follow(Workspace(arguments.workspace), lambda: print("ready", flush=True))
+    follow(Workspace(arguments.workspace[0]), lambda: print("ready", flush=True))
 
 
 def _supervise(arguments: argparse.Namespace) -> None:
@@ -89,7 +95,8 @@ def _supervise(arguments: argparse.Namespace) -> None:
     from mainspring.gateway.shared_counts import write_crew
     from mainspring.gateway.supervisor import Supervisor
 
-    own = [sys.executable, "-m", "mainspring.gateway", "--workspace", str(arguments.workspace)]
+    own = [sys.executable, "-m", "mainspring.gateway"]
+    spaces = [["--workspace", str(path)] for path in arguments.workspace]
     listener = listen(arguments.host, arguments.port)
     port = listener.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="mainspring-") as name:
@@ -97,6 +104,7 @@ def _supervise(arguments: argparse.Namespace) -> None:
         settings = [] if arguments.settings is None else ["--settings", str(arguments.settings)]
         worker = [
             *own,
+            *chain.from_iterable(spaces),
             *settings,
             "--no-stream",
             "--exit-with-parent",
@@ -111,9 +119,13 @@ def _supervise(arguments: argparse.Namespace) -> None:
             listener,
             lambda number: [*worker, "--worker", str(number)],
             arguments.workers,
-            aside=None if arguments.no_stream else lambda _: [*own, "--follow"],
+            asides=[] if arguments.no_stream else [partial(_following, [*own, *space, "--follow"]) for space in spaces],
             changed=lambda ready, restarts: write_crew(shared, ready, restarts),
         ).run(lambda: _announce(port), end_of=sys.stdin.fileno() if arguments.exit_with_parent else None)
+
+
+def _following(command: list[str], _: int) -> list[str]:
+    return command
 
 
 def _announce(port: int) -> None:

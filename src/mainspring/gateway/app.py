@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 
-from mainspring.errors import DataError, RequestError, ServingError, StorageError, did_you_mean
+from mainspring.errors import DataError, DeclarationError, RequestError, ServingError, StorageError, did_you_mean
 from mainspring.gateway import describe, inference
 from mainspring.gateway.door import Door, Visit
 from mainspring.gateway.front import Front, Handler, Request
@@ -31,14 +32,17 @@ class App:
     """Systems over HTTP: ``POST /v1/<system>`` answers, ``.../rows`` many rows; ``.../events/<source>`` takes in facts, and
     ``.../predictions`` answers that devices gave.
 
-    ``GET`` of /v1/<system>, /healthz, /readyz, /metrics, /openapi.json and /docs describes them; /v2 is the Open Inference Protocol.
-    ``door`` lets requests in; without it everybody may come. Once ``draining`` is set it is not ready any more, and answers all the same.
+    ``GET`` of /v1/<system>, /healthz, /readyz, /readyz/<system>, /metrics, /openapi.json and /docs describes them; /v2 is the Open
+    Inference Protocol. ``door`` lets requests in; without it everybody may come. Once ``draining`` is set it is not ready any more, and
+    answers all the same.
     """
 
     def __init__(self, *services: Service, door: Door | None = None) -> None:
+        """Raises DeclarationError where two services have the same system."""
         self._door = door or Door(Settings())
         self._metrics = self._door.metrics
         self._fronts = [Front(service, self._door.wire.handled) for service in services]
+        _refuse_twice([front.system.name for front in self._fronts])
         self._fields = frozenset(name for front in self._fronts for name in front.system.request.schema.names)
         self._routes = self._table()
         self.draining = False
@@ -105,7 +109,9 @@ class App:
             paths |= front.routes()
         paths |= inference.routes(self._fronts)
         paths["/healthz"] = {"GET": _constant(json_reply({"status": "ok"}))}
-        paths["/readyz"] = {"GET": self._ready}
+        paths["/readyz"] = {"GET": lambda request: self._ready(request, self._fronts)}
+        for front in self._fronts:
+            paths[f"/readyz/{front.system.name}"] = {"GET": self._ready_alone(front)}
         paths["/metrics"] = {"GET": lambda _: Reply(200, self._metrics.text().encode(), CONTENT_TYPE)}
         paths["/openapi.json"] = {"GET": _constant(json_reply(describe.openapi(systems)))}
         paths["/docs"] = {"GET": _constant(Reply(200, describe.page(systems).encode(), "text/html; charset=utf-8", _PAGE_HEADERS))}
@@ -114,17 +120,26 @@ class App:
                 methods["HEAD"] = methods["GET"]
         return paths
 
-    def _ready(self, request: Request) -> Reply:
-        reasons = [reason for front in self._fronts if (reason := front.service.ready()) is not None]
+    def _ready(self, request: Request, fronts: Sequence[Front]) -> Reply:
+        reasons = [reason for front in fronts if (reason := front.service.ready()) is not None]
         if self.draining:
             reasons = ["This process is about to end. Ask another."]
         if not reasons:
             return json_reply({"status": "ready"})
         return error_reply(503, " ".join(reasons), request.id, headers={"retry-after": _RETRY_SECONDS})
 
+    def _ready_alone(self, front: Front) -> Handler:
+        return lambda request: self._ready(request, [front])
+
 
 def _constant(reply: Reply) -> Handler:
     return lambda _: reply
+
+
+def _refuse_twice(systems: Sequence[str]) -> None:
+    for name in systems:
+        if systems.count(name) > 1:
+            raise DeclarationError(f"System '{name}' is served twice. Give one workspace of it.")
 
 
 def _printable(text: str) -> str:

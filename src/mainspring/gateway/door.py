@@ -28,7 +28,7 @@ from mainspring.gateway.wire import Connection, Wire
 
 _CLASSES: dict[bytes, Priority] = {b"critical": "critical", b"default": "default", b"sheddable": "sheddable"}
 _ORDER: list[Priority] = ["sheddable", "default", "critical"]
-_OPEN_PATHS = ("/healthz", "/readyz")
+_OPEN_PATHS = ("healthz", "readyz")
 _NOBODY = Client("", frozenset())
 
 
@@ -58,11 +58,11 @@ class Rule:
 @lru_cache(maxsize=1024)
 def rule_of(method: str, path: str) -> Rule:
     """The rule of a route, by its path: health is open, what is not known is described to those who may read descriptions."""
-    if path in _OPEN_PATHS:
+    parts = path.split("/")
+    if parts[1] in _OPEN_PATHS:
         return Rule("", "")
     if path == "/metrics":
         return Rule("", "metrics")
-    parts = path.split("/")
     if parts[1:3] == ["v2", "models"] and len(parts) > 3:
         return Rule(parts[3], "answer", guarded=True) if method == "POST" else Rule(parts[3], "describe")
     if parts[1:2] != ["v1"] or len(parts) < 3:

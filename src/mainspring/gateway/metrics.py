@@ -99,7 +99,7 @@ class Metrics:
         yield from _head(_RECENT, "gauge", "Quantiles of the seconds that answers took in the last minutes, by what answered.")
         now = self._timer()
         for (route, version, variant, answered_by), recent in sorted(self._recent.items()):
-            labels = {"route": route, "version": version, "variant": variant, "answered_by": answered_by}
+            labels = {**_place(route), "version": version, "variant": variant, "answered_by": answered_by}
             for share, value in zip(_QUANTILES, recent.quantiles(_QUANTILES, now) or (), strict=False):
                 yield _sample(_RECENT, {**labels, "quantile": str(share)}, value)
 
@@ -123,11 +123,11 @@ def _add(total: Counts, counts: Counts) -> None:
 def _counters(counts: Counts) -> Iterator[str]:
     yield from _head(_REQUESTS, "counter", "Requests answered, by route, status, and what answered.")
     for (route, status, answered_by, version, variant), count in sorted(counts.requests.items()):
-        labels = {"route": route, "status": str(status), "answered_by": answered_by, "version": version, "variant": variant}
+        labels = {**_place(route), "status": str(status), "answered_by": answered_by, "version": version, "variant": variant}
         yield _sample(_REQUESTS, labels, count)
     yield from _head(_REJECTED, "counter", "Requests refused, by route and reason.")
     for (route, reason), count in sorted(counts.rejected.items()):
-        yield _sample(_REJECTED, {"route": route, "reason": reason}, count)
+        yield _sample(_REJECTED, {**_place(route), "reason": reason}, count)
 
 
 def _histogram(counts: Counts) -> Iterator[str]:
@@ -136,9 +136,9 @@ def _histogram(counts: Counts) -> Iterator[str]:
         total = 0
         for bound, count in zip((*BUCKETS, "+Inf"), buckets, strict=True):
             total += count
-            yield _sample(f"{_LATENCY}_bucket", {"route": route, "le": str(bound)}, total)
-        yield _sample(f"{_LATENCY}_sum", {"route": route}, counts.seconds[route])
-        yield _sample(f"{_LATENCY}_count", {"route": route}, total)
+            yield _sample(f"{_LATENCY}_bucket", {**_place(route), "le": str(bound)}, total)
+        yield _sample(f"{_LATENCY}_sum", _place(route), counts.seconds[route])
+        yield _sample(f"{_LATENCY}_count", _place(route), total)
 
 
 def _crew(crew: Crew) -> Iterator[str]:
@@ -199,6 +199,18 @@ def scraped(port: int, text: Callable[[], str]) -> Iterator[int]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def system_of(route: str) -> str:
+    """The system that a route is about; empty where it is about none."""
+    parts = route.split("/")
+    if parts[1:2] == ["v1"] and len(parts) > 2:
+        return parts[2]
+    return parts[3] if parts[1:3] == ["v2", "models"] and len(parts) > 3 else ""
+
+
+def _place(route: str) -> dict[str, str]:
+    return {"route": route, "system": system_of(route)}
 
 
 def _head(name: str, kind: str, text: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -32,27 +32,27 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def serve(
-    service: Service,
+    *services: Service,
     host: str = "127.0.0.1",
     port: int = 0,
-    *,
     settings: Settings | None = None,
     announce: Callable[[int], None] | None = None,
     exit_with_parent: bool = False,
     listener: socket.socket | None = None,
     shared: SharedCounts | None = None,
 ) -> None:
-    """Serve under ``settings`` until SIGTERM or SIGINT, answer what has begun and what comes on open connections meanwhile, and return.
+    """Serve systems under ``settings`` until SIGTERM or SIGINT, answer what has begun and what comes on open connections meanwhile; return.
 
     ``port`` 0 takes a free one; ``announce`` gets the actual one as soon as connections are accepted. With
     ``exit_with_parent`` it also ends when standard input closes. Of several processes that serve together each gets the
     ``listener`` that they have in common, and ``shared``, what the others have counted. Call it from the main thread.
 
     Raises:
+        DeclarationError: two services have the same system.
         ServingError: the address cannot be bound.
     """
     door = open_door(settings or Settings(), shared)
-    server, listener = _server(service, door), listener or listen(host, port)
+    server, listener = _server(services, door), listener or listen(host, port)
     with _stopped_by_signals(server):
         gc.collect()
         gc.freeze()
@@ -64,14 +64,15 @@ def serve(
 
 
 @contextlib.contextmanager
-def background(service: Service, host: str = "127.0.0.1", port: int = 0, *, settings: Settings | None = None) -> Iterator[str]:
+def background(*services: Service, host: str = "127.0.0.1", port: int = 0, settings: Settings | None = None) -> Iterator[str]:
     """Serve in a thread of this process while the context lasts; gives the base URL.
 
     Raises:
+        DeclarationError: two services have the same system.
         ServingError: the address cannot be bound, or the server does not start.
     """
     door = open_door(settings or Settings())
-    server, listener = _server(service, door), listen(host, port)
+    server, listener = _server(services, door), listen(host, port)
     bound = listener.getsockname()[1]
     thread = threading.Thread(target=_run, args=(server, door, listener), daemon=True)
     thread.start()
@@ -87,9 +88,9 @@ def background(service: Service, host: str = "127.0.0.1", port: int = 0, *, sett
         thread.join()
 
 
-def _server(service: Service, door: Door) -> uvicorn.Server:
+def _server(services: Sequence[Service], door: Door) -> uvicorn.Server:
     certificate = door.certificate
-    app = App(service, door=door)
+    app = App(*services, door=door)
     config = uvicorn.Config(
         app,
         loop="auto",
