@@ -27,7 +27,8 @@ PATHS = {
         "/v2/models/eta",
         "/v2/models/eta/ready",
         "/v2/models/eta/infer",
-        "/v2/repository/index",
+        *("/v2/models/eta/versions/{version}", "/v2/models/eta/versions/{version}/ready", "/v2/models/eta/versions/{version}/infer"),
+        *("/v2/repository/index", "/v2/repository/models/eta/load", "/v2/repository/models/eta/unload"),
     ),
     *("/healthz", "/readyz", "/readyz/eta", "/metrics", "/openapi.json", "/docs"),
 }

@@ -14,6 +14,7 @@ from mainspring.gateway.http import Disconnected, Receive, Reply, Scope, Send, e
 from mainspring.gateway.metrics import CONTENT_TYPE
 from mainspring.gateway.service import Service
 from mainspring.gateway.settings import Settings
+from mainspring.gateway.shelf import Shelf
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = "1"
@@ -41,7 +42,8 @@ class App:
         """Raises DeclarationError where two services have the same system."""
         self._door = door or Door(Settings())
         self._metrics = self._door.metrics
-        self._fronts = [Front(service, self._door.wire.handled) for service in services]
+        self._shelf = Shelf(self._door.settings.limits.memory, self._door.wire.handled)
+        self._fronts = [Front(service, self._door.wire.handled, self._shelf) for service in services]
         _refuse_twice([front.system.name for front in self._fronts])
         self._fields = frozenset(name for front in self._fronts for name in front.system.request.schema.names)
         self._routes = self._table()
@@ -50,11 +52,12 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         headers = dict(scope["headers"])
-        methods = self._routes.get(scope["path"])
-        visit = self._door.enter(scope, headers, methods is not None)
+        route, open_part = self._route(scope["path"])
+        methods = self._routes.get(route)
+        visit = self._door.enter(scope, headers, None if methods is None else route)
         request_id = visit.identity.request_id
         try:
-            reply = await self._door.check(visit, scope) or await self._reply(scope, visit, methods, receive)
+            reply = await self._door.check(visit, scope) or await self._reply(scope, visit, methods, open_part, receive)
         except Disconnected:
             self._door.leave(visit, Reply(_GONE, b""))
             return
@@ -62,7 +65,14 @@ class App:
             reply = self._refuse(error, visit.route, request_id)
         await send_reply(reply, request_id, send, self._door.leave(visit, reply))
 
-    async def _reply(self, scope: Scope, visit: Visit, methods: dict[str, Handler] | None, receive: Receive) -> Reply:
+    def _route(self, path: str) -> tuple[str, str]:
+        """The route of a path and what stands in the part that the route leaves open, if it has one."""
+        parts = path.split("/")
+        if path in self._routes or parts[1:3] != ["v2", "models"] or len(parts) < 6:
+            return path, ""
+        return "/".join([*parts[:5], inference.OPEN, *parts[6:]]), parts[5]
+
+    async def _reply(self, scope: Scope, visit: Visit, methods: dict[str, Handler] | None, open_part: str, receive: Receive) -> Reply:
         request_id = visit.identity.request_id
         if methods is None:
             path = scope["path"][:100]
@@ -73,9 +83,16 @@ class App:
             message = f"{scope['method']} is not possible here. Use {allowed}."
             return error_reply(405, message, request_id, headers={"allow": allowed})
         posted = scope["method"] == "POST"
-        body = await read_body(scope, visit.headers, receive, self._door.body_limit(scope["path"])) if posted else b""
+        body = await read_body(scope, visit.headers, receive, self._door.body_limit(visit.route)) if posted else b""
         request = Request(
-            request_id, visit.headers, scope["query_string"], body, int(visit.started * 1e9), visit.deadline * 1e9, visit.may_explain
+            request_id,
+            visit.headers,
+            scope["query_string"],
+            body,
+            int(visit.started * 1e9),
+            visit.deadline * 1e9,
+            visit.may_explain,
+            open_part,
         )
         began = time.perf_counter()
         reply = handler(request)

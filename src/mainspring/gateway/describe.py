@@ -29,6 +29,11 @@ INFERENCE = (
     ("/v2/models/{system}", "get", "Open Inference Protocol: tensors of the system"),
     ("/v2/models/{system}/ready", "get", "Open Inference Protocol: the system can answer"),
     ("/v2/models/{system}/infer", "post", "Open Inference Protocol: answers to rows given as tensors, JSON or binary"),
+    ("/v2/models/{system}/versions/{{version}}", "get", "Open Inference Protocol: tensors of a version"),
+    ("/v2/models/{system}/versions/{{version}}/ready", "get", "Open Inference Protocol: the version is loaded"),
+    ("/v2/models/{system}/versions/{{version}}/infer", "post", "Open Inference Protocol: answers of a version, live or not"),
+    ("/v2/repository/models/{system}/load", "post", "Open Inference Protocol: load the version of parameters.version"),
+    ("/v2/repository/models/{system}/unload", "post", "Open Inference Protocol: let go of it, or of all that are not live"),
     ("/v2/repository/index", "post", "Open Inference Protocol: the systems and their state"),
 )
 _EXAMPLES: dict[Type, Any] = {Type.FLOAT: 1.5, Type.INT: 1, Type.BOOL: True, Type.INSTANT: parse_instant("2025-03-01T12:00:00Z")}

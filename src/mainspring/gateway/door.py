@@ -63,6 +63,8 @@ def rule_of(method: str, path: str) -> Rule:
         return Rule("", "")
     if path == "/metrics":
         return Rule("", "metrics")
+    if parts[1:4] == ["v2", "repository", "models"] and len(parts) > 4:
+        return Rule(parts[4], "admin")
     if parts[1:3] == ["v2", "models"] and len(parts) > 3:
         return Rule(parts[3], "answer", guarded=True) if method == "POST" else Rule(parts[3], "describe")
     if parts[1:2] != ["v1"] or len(parts) < 3:
@@ -134,11 +136,10 @@ class Door:
         self._new_id: Callable[[], str] = lambda: f"{draw(128):032x}"
         self._rates: dict[str, tuple[Rate, Terms | None] | None] = {}
 
-    def enter(self, scope: Scope, headers: Mapping[bytes, bytes], known: bool) -> Visit:
-        """Note that a request has come; ``known`` when there is something at its path."""
-        path = scope["path"]
-        rule = rule_of(scope["method"], path if known else "/")
-        return Visit(identify(headers, self._new_id), rule, path if known else "other", headers, self._timer())
+    def enter(self, scope: Scope, headers: Mapping[bytes, bytes], route: str | None) -> Visit:
+        """Note that a request has come; ``route`` is None where there is nothing at its path."""
+        rule = rule_of(scope["method"], route or "/")
+        return Visit(identify(headers, self._new_id), rule, route or "other", headers, self._timer())
 
     async def check(self, visit: Visit, scope: Scope) -> Reply | None:
         """None when the request may go on to its handler, else the answer that turns it away."""

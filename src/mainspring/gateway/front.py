@@ -12,6 +12,7 @@ from mainspring.errors import MainspringError, RequestError
 from mainspring.gateway import describe
 from mainspring.gateway.http import Reply, check_json_type, decode_json, flag, json_reply
 from mainspring.gateway.service import Service
+from mainspring.gateway.shelf import Shelf
 from mainspring.ingestion import Contract
 from mainspring.serving.answer import Ask
 from mainspring.serving.batching import Batcher, Held
@@ -25,7 +26,8 @@ class Request:
     """One request: its id, headers with lower-case names, query and body.
 
     ``arrived_ns`` is what ``time.perf_counter_ns`` said when its head was there, ``deadline_ns`` when its client stops waiting, infinite
-    where it does not say; ``may_explain`` whether its client may be given reasons.
+    where it does not say; ``may_explain`` whether its client may be given reasons; ``open_part`` is what stands in the part of the path
+    that its route leaves open.
     """
 
     id: str
@@ -35,6 +37,7 @@ class Request:
     arrived_ns: int
     deadline_ns: float
     may_explain: bool
+    open_part: str = ""
 
 
 Handler = Callable[[Request], Reply | Awaitable[Reply]]
@@ -43,9 +46,10 @@ Handler = Callable[[Request], Reply | Awaitable[Reply]]
 class Front:
     """Checks requests against the contract of ``system.request``, gathers them, and says what was answered."""
 
-    def __init__(self, service: Service, held: Held) -> None:
-        """``held`` is told from when to when a batch had the event loop to itself."""
+    def __init__(self, service: Service, held: Held, shelf: Shelf) -> None:
+        """``held`` is told from when to when a batch had the event loop to itself; ``shelf`` has the versions that are not live."""
         self.service = service
+        self.shelf = shelf
         self.system = service.system
         self.home = f"/v1/{self.system.name}"
         self.contract = Contract(self.system.request)
@@ -65,8 +69,12 @@ class Front:
             paths[f"{self.home}/events/{source}"] = {"POST": self._events(source)}
         return paths
 
-    async def ask(self, request: Request, rows: Sequence[Mapping[str, Value]], *, explain: bool) -> list[msgspec.Struct | Exception]:
+    async def ask(
+        self, request: Request, rows: Sequence[Mapping[str, Value]], *, explain: bool, version: Batcher | None = None
+    ) -> list[msgspec.Struct | Exception]:
         """Answers to valid rows, or the errors that stand in their places; a row of several has the request's id and its number.
+
+        What is live answers, or a ``version`` of the shelf.
 
         Raises:
             RequestError: the client may not be given reasons.
@@ -76,7 +84,7 @@ class Front:
         deadline_ns = int(min(request.deadline_ns, request.arrived_ns + self._deadline_ns))
         ids = [request.id] if len(rows) == 1 else [f"{request.id}:{number}" for number in range(len(rows))]
         asks = [Ask(id_, row, explain, request.arrived_ns, deadline_ns) for id_, row in zip(ids, rows, strict=True)]
-        return await self._batcher.submit(asks)
+        return await (version or self._batcher).submit(asks)
 
     async def _answer(self, request: Request) -> Reply:
         check_json_type(request.headers)

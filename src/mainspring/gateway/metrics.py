@@ -206,6 +206,8 @@ def system_of(route: str) -> str:
     parts = route.split("/")
     if parts[1:2] == ["v1"] and len(parts) > 2:
         return parts[2]
+    if parts[1:4] == ["v2", "repository", "models"] and len(parts) > 4:
+        return parts[4]
     return parts[3] if parts[1:3] == ["v2", "models"] and len(parts) > 3 else ""
 
 

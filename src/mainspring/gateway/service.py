@@ -12,6 +12,23 @@ from mainspring.serving.answer import Ask
 from mainspring.spec import System
 
 
+class AskedVersion(Protocol):
+    """A version that is asked for by number; its methods are those of `Service`, by that version alone."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it is taken to need in memory."""
+        ...
+
+    def answer_many(self, asks: Sequence[Ask]) -> Sequence[msgspec.Struct | MainspringError]:
+        """Answer request rows."""
+        ...
+
+    def answer_late(self, asks: Sequence[Ask]) -> Sequence[msgspec.Struct | MainspringError]:
+        """Answer at once what it cannot answer by its deadline."""
+        ...
+
+
 class Service(Protocol):
     """A system that answers; its methods are called one at a time, but where they say otherwise."""
 
@@ -41,6 +58,14 @@ class Service(Protocol):
 
         Raises:
             RequestError: a row is no such answer.
+        """
+        ...
+
+    def load(self, version: int, most: int) -> AskedVersion:
+        """A version by its number, of at most so many bytes; takes its time, and may be called in any thread.
+
+        Raises:
+            RequestError: there is none, it cannot be loaded, or needs more.
         """
         ...
 

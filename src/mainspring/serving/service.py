@@ -18,7 +18,7 @@ from mainspring.serving.answer import Answer, Ask, Interval, Reason, answer_type
 from mainspring.serving.features import FeatureReader, FeatureRow, values_of
 from mainspring.serving.versions import LoadedVersion, Versions
 from mainspring.spec import PREVIOUS, System
-from mainspring.storage.prediction_log import Prediction, PredictionWriter
+from mainspring.storage.prediction_log import ASKED, Prediction, PredictionWriter
 
 _log = logging.getLogger(__name__)
 _CALM = bytes([Status.PRESENT, Status.NULL])
@@ -104,6 +104,10 @@ class PredictionService:
         """
         return self._answer(asks, self.deployment, self._chains, shadow)
 
+    def answer_by(self, version: LoadedVersion, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
+        """Like `answer_many`, by this version alone, whatever is live."""
+        return self._answer(asks, Deployment(), {ASKED: [("model", version)]}, shadow=False, only=ASKED)
+
     def answer_late(self, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
         """Like `answer_many`, by the rules of the fallback chain alone: for asks that the model cannot answer by their deadline."""
         rules = {variant: [one for one in chain if one[0] not in BY_MODEL] for variant, chain in self._chains.items()}
@@ -121,12 +125,18 @@ class PredictionService:
         self._deployment, self._token = deployment, token
 
     def _answer(
-        self, asks: Sequence[Ask], deployment: Deployment, chains: Mapping[str, Chain], shadow: bool, because: str | None = None
+        self,
+        asks: Sequence[Ask],
+        deployment: Deployment,
+        chains: Mapping[str, Chain],
+        shadow: bool,
+        because: str | None = None,
+        only: str = "",
     ) -> list[Answer | MainspringError]:
         found: list[Any] = self._read([ask.row for ask in asks])
         places = [place for place, features in enumerate(found) if isinstance(features, FeatureRow)]
         given: list[tuple[int, _Given]] = []
-        variants = {place: self._split(deployment, asks[place].row) for place in places}
+        variants = {place: only or self._split(deployment, asks[place].row) for place in places}
         for variant in dict.fromkeys(variants.values()):
             own = [place for place in places if variants[place] == variant]
             rows = [found[place] for place in own]
