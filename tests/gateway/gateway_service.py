@@ -123,6 +123,9 @@ class RuleService:
         self.loads.append(version)
         return AskedRule(self, self.size, version)
 
+    def counts(self) -> dict[str, float]:
+        return {}
+
     def ready(self) -> str | None:
         return self.problem
 

@@ -45,6 +45,8 @@ class App:
         self._shelf = Shelf(self._door.settings.limits.memory, self._door.wire.handled)
         self._fronts = [Front(service, self._door.wire.handled, self._shelf) for service in services]
         _refuse_twice([front.system.name for front in self._fronts])
+        for front in self._fronts:
+            self._metrics.watch(front.system.name, front.counts)
         self._fields = frozenset(name for front in self._fronts for name in front.system.request.schema.names)
         self._routes = self._table()
         self.draining = False

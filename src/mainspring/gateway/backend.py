@@ -78,6 +78,10 @@ class Backend:
         """A version from the registry; see `load_asked`."""
         return load_asked(self._service, self._registry, version, most)
 
+    def counts(self) -> Mapping[str, float]:
+        """Hits and misses of the cache."""
+        return self._service.counts()
+
     def ready(self) -> str | None:
         """None when requests can be answered, else why not."""
         return self._service.ready()

@@ -69,6 +69,10 @@ class Front:
             paths[f"{self.home}/events/{source}"] = {"POST": self._events(source)}
         return paths
 
+    def counts(self) -> dict[str, float]:
+        """What its service has counted, and what its versions on the shelf take."""
+        return {**self.service.counts(), "asked_versions_bytes": self.shelf.size(self.system.name)}
+
     async def ask(
         self, request: Request, rows: Sequence[Mapping[str, Value]], *, explain: bool, version: Batcher | None = None
     ) -> list[msgspec.Struct | Exception]:

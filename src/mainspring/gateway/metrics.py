@@ -34,6 +34,12 @@ _GAUGES = {
     "access_log_dropped_total": "Lines of the access log that were dropped because too many waited.",
 }
 
+OF_SYSTEMS = {
+    "cache_hits_total": "Rows whose score the cache had.",
+    "cache_misses_total": "Rows whose score the cache had not.",
+    "asked_versions_bytes": "Bytes that versions which are not live and were asked for are taken to need.",
+}
+
 
 class Metrics:
     """What happened since the server started. Routes and reasons are the caller's own words, never a client's.
@@ -57,6 +63,7 @@ class Metrics:
         self._rejected: Counter[tuple[str, str]] = Counter()
         self._buckets: dict[str, list[int]] = {}
         self._seconds: Counter[str] = Counter()
+        self._watched: dict[str, Callable[[], Mapping[str, float]]] = {}
 
     def count(self, route: str, status: int, seconds: float, answered_by: str = "", version: str = "", variant: str = "") -> None:
         """Count a finished request and the seconds it took."""
@@ -76,6 +83,10 @@ class Metrics:
         """Count a refused request by its reason."""
         self._rejected[route, reason] += 1
 
+    def watch(self, system: str, counts: Callable[[], Mapping[str, float]]) -> None:
+        """Tell with every scrape what a system has counted, by the names of `OF_SYSTEMS`."""
+        self._watched[system] = counts
+
     def share(self) -> None:
         """Let the other processes see the counts as they are now."""
         if self._shared is not None:
@@ -89,7 +100,7 @@ class Metrics:
             for counts in self._shared.others():
                 _add(total, counts)
             crew = _crew(self._shared.crew())
-        return "\n".join([*_counters(total), *_histogram(total), *self._quantiles(), *self._now(), *crew, ""])
+        return "\n".join([*_counters(total), *_histogram(total), *self._quantiles(), *self._now(), *self._of_systems(), *crew, ""])
 
     def _counts(self) -> Counts:
         buckets = {route: list(counts) for route, counts in self._buckets.items()}
@@ -107,6 +118,14 @@ class Metrics:
         for name, value in self._gauges().items():
             yield from _head(f"mainspring_{name}", "counter" if name.endswith("_total") else "gauge", _GAUGES[name])
             yield f"mainspring_{name} {float(value):g}"
+
+    def _of_systems(self) -> Iterator[str]:
+        counted = {system: counts() for system, counts in sorted(self._watched.items())}
+        for name, text in OF_SYSTEMS.items():
+            yield from _head(f"mainspring_{name}", "counter" if name.endswith("_total") else "gauge", text)
+            for system, counts in counted.items():
+                if name in counts:
+                    yield _sample(f"mainspring_{name}", {"system": system}, counts[name])
 
 
 def _add(total: Counts, counts: Counts) -> None:

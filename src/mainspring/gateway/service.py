@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -67,6 +67,10 @@ class Service(Protocol):
         Raises:
             RequestError: there is none, it cannot be loaded, or needs more.
         """
+        ...
+
+    def counts(self) -> Mapping[str, float]:
+        """What it has counted since it began, by the names of `mainspring.gateway.metrics.OF_SYSTEMS`."""
         ...
 
     def ready(self) -> str | None:

@@ -15,8 +15,9 @@ from mainspring.model_registry.deployment import Deployment
 from mainspring.model_registry.registry import Registry
 from mainspring.schema import Status
 from mainspring.serving.answer import Answer, Ask, Interval, Reason, answer_type
+from mainspring.serving.cache import ScoreCache
 from mainspring.serving.features import FeatureReader, FeatureRow, values_of
-from mainspring.serving.versions import LoadedVersion, Versions
+from mainspring.serving.versions import LoadedVersion, Scores, Versions
 from mainspring.spec import PREVIOUS, System
 from mainspring.storage.prediction_log import ASKED, Prediction, PredictionWriter
 
@@ -68,6 +69,8 @@ class PredictionService:
         self._clock = clock
         self._features = FeatureReader(system, online)
         self._versions = Versions(system, registry)
+        policy = system.policy
+        self._cache = None if policy.cache_us is None else ScoreCache(policy.cache_us, policy.cache_rows)
         self._hash = system.hash
         self._answer_type = answer_type(system)
         self._names = [feature.name for feature in system.features]
@@ -198,6 +201,10 @@ class PredictionService:
             ]
         )
 
+    def counts(self) -> dict[str, int]:
+        """Rows that the cache had and had not, where one is declared."""
+        return {} if self._cache is None else {"cache_hits_total": self._cache.hits, "cache_misses_total": self._cache.misses}
+
     def metadata(self) -> dict[str, Any]:
         """What answers now: the live versions and the stage of the rollout."""
         deployment = self.deployment
@@ -217,13 +224,16 @@ class PredictionService:
             if not waiting:
                 break
             asked = rows if len(waiting) == len(rows) else [rows[number] for number in waiting]
-            results = version.predict(asked) if answered_by in BY_MODEL else version.rule(answered_by, asked)
+            results = self._predict(version, asked) if answered_by in BY_MODEL else version.rule(answered_by, asked)
             for number, result in zip(waiting, results, strict=True):
                 if isinstance(result, ServingError):
                     because.setdefault(number, f"{version.id} could not answer: {result}")
                 else:
                     done[number] = _Scored(answered_by, version, *self._clip(*result), because.get(number, why))
         return [done[number] if number in done else self._nothing() for number in range(len(rows))]
+
+    def _predict(self, version: LoadedVersion, rows: Sequence[FeatureRow]) -> list[Scores | ServingError]:
+        return version.predict(rows) if self._cache is None else self._cache.predict(version, rows)
 
     def _nothing(self) -> ServingError:
         return ServingError(f"System '{self.system.name}': no model and no rule could answer. Train and promote a version.")
@@ -241,7 +251,7 @@ class PredictionService:
         other = deployment.champion if variant == "challenger" else deployment.challenger
         if deployment.challenger is None or other is None:
             return [("", None)] * len(rows)
-        results = self._versions.get(other).predict(rows)
+        results = self._predict(self._versions.get(other), rows)
         return [(other, None if isinstance(result, ServingError) else self._clip(*result)[0]) for result in results]
 
     def _clip(self, score: float, low: float | None, high: float | None) -> tuple[float, float | None, float | None]:
