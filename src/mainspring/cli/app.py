@@ -23,6 +23,7 @@ from mainspring.cli.keys import keys
 from mainspring.cli.models import models
 from mainspring.cli.releasing import instant, rollout
 from mainspring.cli.runs import runs
+from mainspring.cli.scoring import score
 from mainspring.cli.streaming import dead_letters, stream
 from mainspring.cli.training import train
 from mainspring.cli.tuning import tune
@@ -196,6 +197,7 @@ def serve(systems: tuple[str, ...], workspaces: tuple[Path, ...], port: int, wor
     serve_workspaces(folders, port, stream=not no_stream, workers=workers, settings=settings)
 
 
+main.add_command(score)
 main.add_command(bench)
 main.add_command(keys)
 

@@ -19,7 +19,7 @@ from mainspring.model_registry.deployment import Deployment
 from mainspring.model_registry.registry import Registry, open_registry
 from mainspring.serving.answer import Answer, Ask
 from mainspring.serving.asked import AskedVersion, load_asked
-from mainspring.serving.features import feature_schema
+from mainspring.serving.features import FeatureReader, feature_schema
 from mainspring.serving.service import PredictionService, Split
 from mainspring.serving.taken import DeviceAnswers
 from mainspring.serving.versions import load_system
@@ -117,7 +117,7 @@ def opened(workspace: Workspace, *, stream: bool, worker: str = "0") -> Iterator
         if stream:
             following.step()
             consumer.start()
-        service = PredictionService(system, registry, online, writer, clock, _split(system))
+        service = PredictionService(system, registry, FeatureReader(system, online), writer, clock, _split(system))
         yield Backend(service, registry, log, ingestor, devices)
     finally:
         stop.set()

@@ -24,7 +24,7 @@ class AskedVersion:
 
     def answer_many(self, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
         """As `PredictionService.answer_many`; in the log the variant of these answers is ``asked``."""
-        return self._service.answer_by(self._version, asks)
+        return self._service.answer_by([("model", self._version)], asks)
 
     def answer_late(self, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
         """Errors: nothing else may answer."""

@@ -6,20 +6,19 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from mainspring.clock import Clock
-from mainspring.errors import DeclarationError, MainspringError, ServingError
-from mainspring.feature_store.online import OnlineStore
+from mainspring.errors import DeclarationError, MainspringError, RequestError, ServingError
 from mainspring.model_registry.deployment import Deployment
 from mainspring.model_registry.registry import Registry
 from mainspring.schema import Status
 from mainspring.serving.answer import Answer, Ask, Interval, Reason, answer_type
 from mainspring.serving.cache import ScoreCache
-from mainspring.serving.features import FeatureReader, FeatureRow, values_of
+from mainspring.serving.features import FeatureRow, values_of
 from mainspring.serving.versions import LoadedVersion, Scores, Versions
 from mainspring.spec import PREVIOUS, System
-from mainspring.storage.prediction_log import ASKED, Prediction, PredictionWriter
+from mainspring.storage.prediction_log import ASKED, Prediction
 
 _log = logging.getLogger(__name__)
 _CALM = bytes([Status.PRESENT, Status.NULL])
@@ -52,22 +51,36 @@ Split = Callable[[Deployment, Mapping[str, Any]], str]
 """Which version is due for a request row, ``champion`` or ``challenger``."""
 
 
+class Features(Protocol):
+    """Where the features of requests come from."""
+
+    def read_many(self, rows: Sequence[Mapping[str, Any]]) -> list[FeatureRow | RequestError]:
+        """The features of each row as of its event time, or the error where a required key was never seen."""
+        ...
+
+
+class Writer(Protocol):
+    """Where answers are recorded before they are given."""
+
+    def append_all(self, predictions: Sequence[Prediction]) -> None:
+        """Record all of these, or none of them."""
+        ...
+
+
 class PredictionService:
-    """Answers requests for one System from the online store and the registry's live versions.
+    """Answers requests for one System from its features and the registry's live versions.
 
     The chain is: the version that is due, then what ``policy.fallback`` names. Every answer is in the prediction log before
     it is given. While a rollout runs, the version that does not answer scores the same request in shadow.
     """
 
-    def __init__(
-        self, system: System, registry: Registry, online: OnlineStore, writer: PredictionWriter, clock: Clock, split: Split
-    ) -> None:
+    def __init__(self, system: System, registry: Registry, features: Features, writer: Writer, clock: Clock, split: Split) -> None:
         self.system = system
         self._split = split
         self._registry = registry
         self._writer = writer
         self._clock = clock
-        self._features = FeatureReader(system, online)
+        self._features = features
         self._versions = Versions(system, registry)
         policy = system.policy
         self._cache = None if policy.cache_us is None else ScoreCache(policy.cache_us, policy.cache_rows)
@@ -107,9 +120,14 @@ class PredictionService:
         """
         return self._answer(asks, self.deployment, self._chains, shadow)
 
-    def answer_by(self, version: LoadedVersion, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
-        """Like `answer_many`, by this version alone, whatever is live."""
-        return self._answer(asks, Deployment(), {ASKED: [("model", version)]}, shadow=False, only=ASKED)
+    @property
+    def chain(self) -> Chain:
+        """Who may answer where the champion is due, in order."""
+        return self._chains["champion"]
+
+    def answer_by(self, chain: Chain, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
+        """Like `answer_many`, by these alone, whatever is live."""
+        return self._answer(asks, Deployment(), {ASKED: chain}, shadow=False, only=ASKED)
 
     def answer_late(self, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
         """Like `answer_many`, by the rules of the fallback chain alone: for asks that the model cannot answer by their deadline."""
