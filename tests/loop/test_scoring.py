@@ -180,7 +180,7 @@ def test_a_killed_job_goes_on_with_what_it_began_with(tmp_path: Path) -> None:
     registry = Registry(space.registry)
     registry.decide("delivery", "roll_back", at=NOW + 9, by="test", reason="test")
     registry.close()
-    with pytest.raises(StorageError, match="Finish it, or remove the folder"):
+    with pytest.raises(StorageError, match="is half done here"):
         score_file(space, source, out, rows=20)
     done = score_file(space, source, out, rows=25)
     assert (done.answered, done.rejected) == (1_000, 0)

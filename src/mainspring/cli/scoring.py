@@ -19,9 +19,14 @@ from mainspring.cli.models import json_option, workspace_option
 @click.option("--features", "where", type=click.Choice(["offline", "online"]), default="offline", show_default=True,
               help="From the tables, as known at each row's event time, or from the online store as it is now.")  # fmt: skip
 @click.option("--rows", type=click.IntRange(1), default=10_000, show_default=True, help="Rows in memory at a time.")
+@click.option("--over", default="", help="ray, or ray:HOST:PORT of a cluster; in this process without it.")
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Workers of Ray.")
 @workspace_option
 @json_option
-def score(system: str, source: Path, out: Path, which: str | None, where: str, rows: int, workspace: Path | None, as_json: bool) -> None:
+def score(
+    system: str, source: Path, out: Path, which: str | None, where: str, rows: int, over: str, workers: int, workspace: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Answer every row of a file, as the server would at each row's event time.
 
     Rows that the contract refuses, or that nothing can answer, go to a file beside the answers, with the reason. Killed, it goes on
@@ -47,6 +52,8 @@ def score(system: str, source: Path, out: Path, which: str | None, where: str, r
             which=which,
             where="online" if where == "online" else "offline",
             rows=rows,
+            over=over,
+            workers=workers,
             progress=lambda now, total: bars.step("score", now, total),
         )
     if as_json:

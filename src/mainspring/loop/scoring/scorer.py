@@ -47,7 +47,7 @@ class Scorer:
     """Answers chunks by one chain of versions, whatever is released meanwhile."""
 
     def __init__(self, system: System, registry: Registry, features: Features, chain: Chain) -> None:
-        self._system = system
+        self.system = system
         self._contract = Contract(system.request)
         self._columns = PredictionColumns(system.request.columns, feature_schema(system))
         self._kept = _Kept()
