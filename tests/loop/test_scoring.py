@@ -144,6 +144,16 @@ def test_a_named_version_answers_alone(space: Workspace, tmp_path: Path) -> None
         score_file(space, source, tmp_path / "other.parquet", which="9")
 
 
+def test_a_named_version_that_cannot_be_loaded_is_no_file_of_rejected_rows(tmp_path: Path) -> None:
+    space = build(tmp_path / "space", versions=2)
+    for blob in (space.registry / "blobs").rglob("*"):
+        if blob.is_file():
+            blob.chmod(0o644)
+            blob.write_bytes(blob.read_bytes()[:-40] if b"tree" in blob.read_bytes()[:4] else blob.read_bytes())
+    with pytest.raises(RegistryError, match="model:delivery:1 cannot be loaded, and nothing stands in for it"):
+        score_file(space, written(tmp_path, "parquet", questions(20)), tmp_path / "out.parquet", which="1")
+
+
 def test_what_is_no_job_is_refused(space: Workspace, tmp_path: Path) -> None:
     source = written(tmp_path, "parquet", questions(20))
     for given, out, message in [

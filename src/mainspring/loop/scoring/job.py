@@ -88,7 +88,7 @@ def score_file(
         DataError: the file cannot be read, its columns are not those of the request, or ``out`` is no ``.parquet``.
         DeclarationError: ``over`` is no address of Ray.
         MissingExtraError: Ray is not installed.
-        RegistryError: there is no such version.
+        RegistryError: there is no such version, or the only one that may answer cannot be loaded.
         StorageError: another job writes to ``out``, or it cannot be written.
         TrainingError: there is no cluster at the address, or its workers failed.
     """

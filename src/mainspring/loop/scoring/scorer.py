@@ -44,7 +44,11 @@ class Scored:
 
 
 class Scorer:
-    """Answers chunks by one chain of versions, whatever is released meanwhile."""
+    """Answers chunks by one chain of versions, whatever is released meanwhile.
+
+    Raises:
+        RegistryError: there is but one version that may answer, and it cannot be loaded.
+    """
 
     def __init__(self, system: System, registry: Registry, features: Features, chain: Chain) -> None:
         self.system = system
@@ -54,6 +58,8 @@ class Scorer:
         self._service = PredictionService(system, registry, features, self._kept, SystemClock(), lambda *_: "champion")
         versions = {id: load(system, registry, id) for _, id in chain}
         self._chain = [(name, versions[id]) for name, id in chain]
+        if len(chain) == 1 and self._chain[0][1].model is None:
+            raise RegistryError(f"{chain[0][1]} cannot be loaded, and nothing stands in for it: {self._chain[0][1].problem}")
 
     def score(self, chunk: Chunk, first: int) -> Scored:
         """The answers to a chunk whose first row has the number ``first`` in the file.
