@@ -48,7 +48,7 @@ bench-spark: $(STAMP)-long
 lock: $(STAMP)-dev  ## pin again what the demo and the tests install (needs uv)
 	uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra eta --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements/demo.txt
 	uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra eta --extra redis --extra kafka --extra torch --extra tune --extra mlflow --group dev --config-file requirements/uv.toml --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements/dev.txt
-	uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra eta --extra redis --extra kafka --extra torch --extra tune --extra mlflow --extra ray --extra spark --group dev -c requirements/dev.txt --config-file requirements/uv.toml --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements/long.txt
+	uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra eta --extra redis --extra kafka --extra torch --extra tune --extra mlflow --extra ray --extra rayserve --extra spark --group dev -c requirements/dev.txt --config-file requirements/uv.toml --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements/long.txt
 
 clean:  ## remove what was installed and what was built
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -28,8 +28,8 @@ HEAD = """# Quality of the defaults
 
 What the platform reaches on real and published sets as it comes: the same settings for each kind of task, none chosen for a set. Only
 the declaration of features differs. Each line is measured on the set's usual protocol. Settings were chosen on training and validation
-parts ([0042](../decisions/0042-text-is-scored.md), [0044](../decisions/0044-defaults.md)); where there are five folds, on the training
-part of the first, which the other four judge.
+parts ([0042](../decisions/0042-text-is-scored.md), [0044](../decisions/0044-defaults.md), [0050](../decisions/0050-terms-that-tell.md),
+[0051](../decisions/0051-trees-by-task.md)); where there are five folds, on the training part of the first, which the other four judge.
 
     MAINSPRING_DATA=/path/to/sets make bench-quality
 
@@ -41,8 +41,7 @@ same split before; *plain* is the model named last, fitted in this run to the sa
 better where more is better).
 
 The floor of the flights from gate to gate is the declared rule `recent_ratio`, computed in this run; that in the air is the same rule with
-labels a day late, while the platform's features know an arrival when it happens. The ranking example's five seeds give the same trees,
-since nothing is sampled by default.
+labels a day late, while the platform's features know an arrival when it happens.
 
 | set | measure | platform | floor | holds | plain | to plain | what was run | plain model |
 |---|---|---|---|---|---|---|---|---|

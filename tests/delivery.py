@@ -13,6 +13,7 @@ from mainspring.clock import DAY, MINUTE, parse_instant
 from mainspring.ingestion import Ingestor, Quarantine
 from mainspring.loop.retrain import Retrainer
 from mainspring.model_registry.registry import Registry
+from mainspring.model_registry.signatures import Sign
 from mainspring.storage.event_log import EventLog
 from mainspring.storage.tables import Tables
 from mainspring.storage.workspace import Workspace
@@ -72,24 +73,24 @@ def tables(rows: int = 4_000) -> dict[str, pa.Table]:
     return {"drives": pa.table(columns), "done": pa.table(arrived), "depots": pa.table(places)}
 
 
-def build(path: Path, versions: int = 1, system: ms.System = system) -> Workspace:
-    """A workspace of ``system`` at ``path``: events logged, ``versions`` trained one after another and promoted."""
+def build(path: Path, versions: int = 1, declared: ms.System = system, sign: Sign | None = None) -> Workspace:
+    """A workspace at ``path``: events logged, ``versions`` trained one after another and promoted; with ``sign`` all is signed."""
     space = Workspace(path)
     path.mkdir(parents=True, exist_ok=True)
-    log, registry = EventLog(space.events), Registry(space.registry)
-    ingestor = Ingestor(log, {one.name: one for one in (system.request, *system.sources)}, Quarantine(space.quarantine))
+    log, registry = EventLog(space.events), Registry(space.registry, sign=sign)
+    ingestor = Ingestor(log, {one.name: one for one in (declared.request, *declared.sources)}, Quarantine(space.quarantine))
     for name, table in tables().items():
         ingestor.ingest(name, table, at=NOW)
     offline = Tables(space.tables)
     offline.catch_up(log)
-    registry.register("system", system.name, {"hash": system.hash}, {"system.json": system.to_json().encode()}, at=NOW)
-    retrainer = Retrainer(system, registry, DatasetBuilder(system, offline), "test", threads=1)
+    registry.register("system", declared.name, {"hash": declared.hash}, {"system.json": declared.to_json().encode()}, at=NOW)
+    retrainer = Retrainer(declared, registry, DatasetBuilder(declared, offline), "test", threads=1)
     dataset = retrainer.dataset(NOW)
     for number in range(versions):
         version, gate = retrainer.train(dataset, NOW + number)
         assert gate.passed, gate.reason
         if number:
-            registry.decide(system.name, "shadow", version.id, at=NOW + number, by="test", reason="test")
-        registry.decide(system.name, "promote", version.id, at=NOW + number, by="test", reason="test")
+            registry.decide(declared.name, "shadow", version.id, at=NOW + number, by="test", reason="test")
+        registry.decide(declared.name, "promote", version.id, at=NOW + number, by="test", reason="test")
     registry.close()
     return space

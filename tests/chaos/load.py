@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 DEADLINE_SECONDS = 5.0
@@ -15,27 +15,46 @@ DEADLINE_SECONDS = 5.0
 
 @dataclass
 class Tally:
-    """What became of the requests: ``lost`` were sent and not answered, ``hung`` not in time, ``refused`` found no connection."""
+    """What became of the requests: ``lost`` were sent and not answered, ``hung`` not in time, ``refused`` found no connection.
+
+    ``said`` are the messages of all that were not answered 200.
+    """
 
     statuses: Counter[int] = field(default_factory=Counter)
+    said: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
     hung: int = 0
     refused: int = 0
     longest: float = 0.0
+    kept: list[Given] = field(default_factory=list)
 
     @property
     def answered(self) -> int:
         return sum(self.statuses.values())
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
+@dataclass(frozen=True)
+class Given:
+    """An answer that was kept: which request it is to, when it was there and after how many seconds, and what it says."""
+
+    number: int
+    at: float
+    seconds: float
+    status: int
+    body: bytes
+
+
+async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool, bytes]:
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     length = int(head.split(b"content-length: ", 1)[1].split(b"\r\n", 1)[0])
-    await reader.readexactly(length)
-    return int(head.split(b" ", 2)[1]), b"connection: close" in head
+    body = await reader.readexactly(length)
+    return int(head.split(b" ", 2)[1]), b"connection: close" in head, body
 
 
-async def _client(port: int, request: bytes, tally: Tally, stop: threading.Event, pause: float) -> None:
+async def _client(
+    port: int, requests: Sequence[bytes], first: int, tally: Tally, stop: threading.Event, pause: float, keep: bool, back_off: float
+) -> None:
+    number = first
     while not stop.is_set():
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -48,9 +67,10 @@ async def _client(port: int, request: bytes, tally: Tally, stop: threading.Event
             while not close and not stop.is_set():
                 begun = time.monotonic()
                 try:
-                    writer.write(request)
+                    number = (number + 1) % len(requests)
+                    writer.write(requests[number])
                     async with asyncio.timeout(DEADLINE_SECONDS):
-                        status, close = await _answer(reader)
+                        status, close, body = await _answer(reader)
                 except TimeoutError:
                     tally.hung += 1
                     break
@@ -58,23 +78,34 @@ async def _client(port: int, request: bytes, tally: Tally, stop: threading.Event
                     tally.lost.append(repr(error))
                     break
                 tally.statuses[status] += 1
-                tally.longest = max(tally.longest, time.monotonic() - begun)
-                await asyncio.sleep(pause)
+                if status != 200:
+                    tally.said[body.decode().split('"message":')[-1].split(',"request_id"')[0]] += 1
+                now = time.monotonic()
+                tally.longest = max(tally.longest, now - begun)
+                if keep:
+                    tally.kept.append(Given(number, now, now - begun, status, body))
+                await asyncio.sleep(pause if status < 500 else max(pause, back_off))
 
 
-def post(path: str, body: bytes) -> bytes:
+def post(path: str, body: bytes, *headers: str) -> bytes:
     """A whole request."""
-    head = f"POST {path} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+    lines = [f"POST {path} HTTP/1.1", "host: test", "content-type: application/json", f"content-length: {len(body)}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 @contextlib.contextmanager
-def load(port: int, request: bytes, clients: int, pause: float = 0.0) -> Iterator[Tally]:
-    """``clients`` that ask again ``pause`` seconds after an answer, while the context lasts and until their last answer."""
+def load(
+    port: int, request: bytes | Sequence[bytes], clients: int, pause: float = 0.0, *, keep: bool = False, back_off: float = 0.0
+) -> Iterator[Tally]:
+    """``clients`` that ask again ``pause`` seconds after an answer, while the context lasts and until their last answer.
+
+    Of several requests each client sends one after another; ``keep`` keeps every answer; ``back_off`` is the least pause after a 5xx.
+    """
+    requests = [request] if isinstance(request, bytes) else request
     tally, stop = Tally(), threading.Event()
 
     async def all_clients() -> None:
-        await asyncio.gather(*(_client(port, request, tally, stop, pause) for _ in range(clients)))
+        await asyncio.gather(*(_client(port, requests, first, tally, stop, pause, keep, back_off) for first in range(clients)))
 
     thread = threading.Thread(target=lambda: asyncio.run(all_clients()))
     thread.start()

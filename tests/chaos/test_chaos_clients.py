@@ -9,11 +9,15 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import httpx
 import pytest
+
+from chaos.test_processes import busy as crowded
 
 SCRIPT = Path(__file__).parents[1] / "gateway" / "gateway_service.py"
 TRIP = {"trip_id": "t1", "starts_at": "2025-03-01T12:00:00Z", "zone": "a", "miles": 3}
@@ -43,7 +47,7 @@ def server() -> Iterator[Server]:
     process.communicate()
 
 
-MALFORMED = {
+MALFORMED: dict[bytes, int | tuple[int, ...]] = {
     b'{"trip_id": "t1"': 400,
     b'{"miles": NaN}': 400,
     b'{"miles": Infinity}': 400,
@@ -57,24 +61,72 @@ MALFORMED = {
     b'{"zone": "\xff"}': 400,
     b"[" * 100_000: 400,
     b'{"zone":' * 10_000: 400,
+    json.dumps(TRIP | {"miles": True}).encode(): 422,
+    json.dumps(TRIP | {"zone": 7}).encode(): 422,
+    json.dumps(TRIP | {"zone": {"a": {"b": [1, 2]}}}).encode(): 422,
+    json.dumps(TRIP | {"miles": [[3.0]]}).encode(): 422,
+    json.dumps(TRIP | {f"column{number}": number for number in range(2_000)}).encode(): 422,
+    json.dumps(TRIP)[:-1].encode() + b', "miles": 4}': 422,
+    json.dumps(TRIP)[:-1].encode() + b', "mil\\u0065s" : 4}': 422,
+    json.dumps(TRIP | {"seats": 0})[:-2].encode() + b"9" * 10_000 + b"}": (400, 422),
+    json.dumps(TRIP)[:-2].encode() + b"1e999}": (400, 422),
+    json.dumps(TRIP | {"zone": 0})[:-2].encode() + b'"\\ud800"}': 400,
+    json.dumps(TRIP | {"starts_at": "2025-02-30T12:00:00Z"}).encode(): 422,
+    json.dumps(TRIP | {"starts_at": 10**30}).encode(): 422,
 }
 
 
-def test_malformed_requests_are_named_and_leave_nothing_behind(server):
+@pytest.mark.parametrize("times", [40, pytest.param(400, marks=pytest.mark.long)])
+def test_malformed_requests_are_named_and_leave_nothing_behind(server, times):
     with httpx.Client(base_url=server.url, trust_env=False) as client:
 
         def send(times: int) -> None:
             for _ in range(times):
                 for body, status in MALFORMED.items():
                     response = client.post("/v1/eta", content=body)
-                    assert response.status_code == status, (body[:60], response.text)
+                    wanted = status if isinstance(status, tuple) else (status,)
+                    assert response.status_code in wanted, (body[-60:], response.text)
                     error = response.json()["error"]
-                    assert error["field"] if status == 422 else error["message"]
+                    assert error["field"] if response.status_code == 422 else error["message"]
 
         send(10)
         before = server.memory()
-        send(80)
+        send(times)
         assert server.memory() - before < 5 * MEGABYTE
+
+
+def tensors(random: Random) -> tuple[bytes, int]:
+    """An inference request with three tensors as bytes that do not mean what is said of them, and the length of its JSON."""
+    datatypes = ["BYTES", "FP64", "INT64", "BOOL", "UINT8", "FP16", "", "FP128"]
+    inputs, parts = [], []
+    for name in random.sample(["trip_id", "starts_at", "zone", "miles", "seats", "nothing"], 3):
+        part = random.randbytes(random.choice([0, 1, 7, 8, 16, 64]))
+        size = random.choice([len(part), len(part) + 1, -1, 2**40, "8", None, True])
+        shape = random.choice([[1], [2], [8], [1, 1], [-1], [2**62], [], [1, 2, 3]])
+        inputs.append({"name": name, "shape": shape, "datatype": random.choice(datatypes), "parameters": {"binary_data_size": size}})
+        parts.append(part)
+    head = json.dumps({"inputs": inputs}).encode()
+    return head + b"".join(parts), random.choice([len(head), len(head), len(head), len(head) - 1, len(head) + 1, 0])
+
+
+@pytest.mark.parametrize("times", [500, pytest.param(10_000, marks=pytest.mark.long)])
+def test_binary_garbage_is_refused_and_leaves_nothing_behind(server, times):
+    random, statuses = Random(0), Counter[int]()
+    with httpx.Client(base_url=server.url, trust_env=False) as client:
+
+        def send(times: int) -> None:
+            for _ in range(times):
+                body, length = tensors(random)
+                response = client.post("/v2/models/eta/infer", content=body, headers={"inference-header-content-length": str(length)})
+                statuses[response.status_code] += 1
+                assert response.status_code in (400, 422), (body, response.text)
+                assert response.json()["error"]["message"]
+
+        send(300)
+        before = server.memory()
+        send(times)
+        assert server.memory() - before < 5 * MEGABYTE
+    assert set(statuses) == {400, 422}
 
 
 @pytest.mark.parametrize("chunked", [True, False])
@@ -130,11 +182,14 @@ def test_two_hundred_slow_clients_are_closed_and_harm_nobody(server):
     assert max(held[:100]) < 6.5
     assert max(held) < 12
     assert busy[len(busy) // 2] < 3 * calm[len(calm) // 2] + 0.005
+    if crowded():
+        pytest.skip("others keep the cores of this machine occupied: the ratio of p99 is not held")
+    assert busy[-len(busy) // 100] < 2 * calm[-len(calm) // 100]
 
 
 def test_more_than_can_be_answered_is_refused_soon(server):
     row = json.dumps(TRIP | {"zone": "busy"}).encode()
-    request = POST + f"content-length: {len(row)}\r\n\r\n".encode() + row
+    request = POST + f"x-deadline-ms: 100\r\ncontent-length: {len(row)}\r\n\r\n".encode() + row
     seen: list[tuple[int, float]] = []
     start = time.perf_counter()
 
@@ -155,7 +210,7 @@ def test_more_than_can_be_answered_is_refused_soon(server):
     asyncio.run(flood())
     answered = sorted(taken for status, taken in seen if status == 200)
     refused = sorted(taken for status, taken in seen if status == 503)
-    print(f"answered {len(answered) / 3:.0f}/s, longest {answered[-1]:.3f}; refused {len(refused)}, p95 {refused[-len(refused) // 20]:.3f}")
+    print(f"answered {len(answered) / 3:.0f}/s, longest {answered[-1]:.3f}; refused {len(refused)}, p90 {refused[-len(refused) // 10]:.3f}")
     assert {status for status, _ in seen} == {200, 503}
     assert len(answered) / 3 > 60
-    assert refused[-len(refused) // 20] < 0.1
+    assert refused[-len(refused) // 10] < 0.05

@@ -28,7 +28,8 @@ def server(space: Workspace) -> Iterator[ServerProcess]:
 
 def busy() -> bool:
     """Whether others keep the cores of this machine occupied: bars of wall time are not held then."""
-    return os.getloadavg()[0] > (os.cpu_count() or 1) + 1
+    stalled = float(Path("/proc/pressure/cpu").read_text().split("avg10=")[1].split()[0]) if Path("/proc/pressure/cpu").exists() else 0.0
+    return stalled > 10 or os.getloadavg()[0] > (os.cpu_count() or 1) + 1
 
 
 def children(server: ServerProcess) -> list[int]:
@@ -80,7 +81,7 @@ def test_a_worker_that_dies_takes_only_what_it_was_answering_and_is_back(
         time.sleep(0.3)
     assert spent <= 2.0, "of CPU time, which a busy machine does not stretch"
     assert back <= 2.0 or busy(), "of wall time, where the machine has a core for each worker"
-    assert set(tally.statuses) == {200}
+    assert not tally.said
     assert len(tally.lost) <= 16
     assert (tally.hung, tally.refused) == (0, 0)
     assert metric(server, f'mainspring_worker_restarts_total{{cause="{number.name}"}}') == 1
@@ -106,7 +107,7 @@ def test_told_to_end_it_answers_all_that_is_asked_and_leaves_nobody(server: Serv
         ended = time.monotonic() - begun
     assert ended <= tally.longest + 5
     assert (tally.lost, tally.hung) == ([], 0)
-    assert set(tally.statuses) == {200}
+    assert not tally.said
     assert tally.refused > 0
     assert not any(map(alive, everyone))
 
@@ -119,7 +120,7 @@ def test_told_to_renew_it_replaces_everyone_and_fails_nothing(server: ServerProc
         wait_until(lambda: not before & set(children(server)), 20)
         wait_until(lambda: len(workers(server)) == 2, 5)
     assert (tally.lost, tally.hung, tally.refused) == ([], 0, 0)
-    assert set(tally.statuses) == {200}
+    assert not tally.said
     assert metric(server, "mainspring_worker_restarts_total") == 0
 
 
@@ -141,7 +142,7 @@ def test_a_scrape_tells_of_all_workers_and_every_answer_is_in_the_log(
     time.sleep(1.3)
     counted = metric(
         server,
-        'mainspring_requests_total{route="/v1/delivery",system="delivery",status="200",answered_by="model",version="model:delivery:1"}',
+        'mainspring_requests_total{route="/v1/delivery",system="delivery",status="200",answered_by="model",version="model:delivery:1",variant="champion"}',
     )
     assert counted == tally.answered
     rows, after = log.read(cursor)

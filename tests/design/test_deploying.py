@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import mainspring as ms
 from mainspring.cli import main
 from mainspring.design.kubernetes import Addresses, manifests, yaml
 from mainspring.design.nginx import configuration
+from mainspring.design.ray_serve import configuration as on_ray
 from mainspring.design.sizing import Sizing, measured_rate
 from mainspring.storage.workspace import Workspace
 from mainspring.systems.eta import system
@@ -54,6 +56,14 @@ def test_a_replica_has_time_to_drain_and_no_rights() -> None:
     assert MADE["stream"]["spec"]["strategy"] == {"type": "Recreate"}
 
 
+def test_the_route_leads_both_faces_of_the_system_to_its_service() -> None:
+    (rule,) = MADE["route"]["spec"]["rules"]
+    assert [match["path"]["value"] for match in rule["matches"]] == ["/v1/eta", "/v2/models/eta"]
+    assert re.fullmatch(r"([0-9]{1,5}(h|m|s|ms)){1,4}", rule["timeouts"]["request"])
+    (port,) = MADE["service"]["spec"]["ports"]
+    assert rule["backendRefs"] == [{"name": MADE["service"]["metadata"]["name"], "port": port["port"]}]
+
+
 def test_sizes_follow_the_requirements() -> None:
     needs = ms.Requirements(peak_rps=2_000, latency_p99="120ms", cost_per_1k=0.001, cpu_hour_price=0.05)
     declared = dataclasses.replace(system, requirements=needs)
@@ -68,6 +78,16 @@ def test_the_rate_is_that_of_the_report(tmp_path: Path) -> None:
     space.report.mkdir()
     (space.report / "report.json").write_text(json.dumps({"verdicts": [{"requirement": "peak requests/s", "value": 812.5}]}))
     assert measured_rate(space) == 812.5
+
+
+def test_on_ray_a_replica_is_one_process_whose_door_judges_overload(tmp_path: Path) -> None:
+    (tmp_path / "gateway.toml").write_text("[overload]\nin_flight = 7\n")
+    made = on_ray(system, tmp_path, Sizing(1, None, 2, 4, 3), tmp_path / "gateway.toml")
+    (application,) = made["applications"]
+    (deployment,) = application["deployments"]
+    assert application["args"] == {"workspace": str(tmp_path), "settings": str(tmp_path / "gateway.toml")}
+    assert (deployment["max_ongoing_requests"], made["http_options"]["request_timeout_s"]) == (7, 3)
+    assert deployment["autoscaling_config"] == {"min_replicas": 2, "max_replicas": 4}
 
 
 def test_nginx_knows_every_replica() -> None:
@@ -86,12 +106,17 @@ def test_the_verb_writes_files_and_says_what_is_next(tmp_path: Path) -> None:
     assert "kubectl apply" in done.output
     done = CliRunner().invoke(main, ["deploy", "eta", "--target", "nginx", "--out", str(tmp_path / "n"), "--replica", "a:1", "--json"])
     assert json.loads(done.output)["files"] == ["nginx.conf"]
+    done = CliRunner().invoke(main, ["deploy", "eta", "--target", "ray", "--out", str(tmp_path / "r"), "--workspace", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert "2 replicas of 1 workers" in done.output
+    assert f"serve run {tmp_path / 'r' / 'serve.yaml'}" in done.output
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (["nginx"], 2, "give --replica HOST:PORT"),
+        (["ray"], 2, "give --workspace"),
         (["kubernetes"], 2, "the address of events is not known. Give a server's with --events"),
         (["kubernetes", *STORES[:2], "--online", "lmdb:here", *STORES[4:]], 2, "online is lmdb:here, which one machine alone can reach"),
     ],

@@ -18,7 +18,6 @@ import pytest
 
 from delivery import build, system
 from mainspring.edge.answer_log import AnswerLog
-from mainspring.edge.breaker import Breaker
 from mainspring.edge.client import EdgeClient, Narrower, Outside
 from mainspring.edge.exporting import embed, write
 from mainspring.errors import DeclarationError, ExportError, RequestError, ServingError, StorageError
@@ -130,26 +129,6 @@ def test_a_dead_server_costs_nothing_once_it_is_known_to_be_dead(file: Path, tmp
         assert 0.08 <= slow < 2.0
         assert all("left alone" in (device.answer(GOOD).because or "") for _ in range(5))
         device.close()
-
-
-def test_the_breaker_waits_longer_each_time_and_forgets_on_success() -> None:
-    now = [0.0]
-    breaker = Breaker(lambda: now[0], random.Random(1))
-    waits = []
-    for _ in range(12):
-        assert breaker.ready()
-        breaker.failed()
-        begin = now[0]
-        while not breaker.ready():
-            now[0] += 0.01
-        waits.append(now[0] - begin)
-    assert 0.25 <= waits[0] <= 0.76
-    assert 1.0 <= waits[2] <= 3.01
-    assert 30.0 <= waits[-1] <= 90.01
-    assert len({round(wait, 2) for wait in waits[-4:]}) > 1
-    breaker.succeeded()
-    breaker.failed()
-    assert breaker._until - now[0] <= 0.76
 
 
 def test_what_is_wrong_is_said_at_once(file: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from mainspring.errors import MainspringError, RequestError, ServingError
 from mainspring.gateway import serve
 from mainspring.ingestion import Ingestor, Quarantine
 from mainspring.serving.answer import Ask
+from mainspring.serving.health import Health
 from mainspring.spec import Label, LightGBM, Source, System, feature
 
 
@@ -51,7 +52,7 @@ TRIP = {"trip_id": "t1", "starts_at": "2025-03-01T12:00:00Z", "zone": "a", "mile
 
 class Answer(msgspec.Struct):
     request_id: str
-    minutes: float
+    prediction: float = msgspec.field(name="minutes")
     answered_by: str
     version: str | None
     reasons: list[str]
@@ -90,7 +91,7 @@ class RuleService:
         self.loads: list[int] = []
         self._ingestor = Ingestor(MemoryLog(), {"trips": trips, "arrivals": arrivals}, Quarantine(folder))
 
-    def answer_many(self, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
+    def answer_many(self, asks: Sequence[Ask], *, shadow: bool = True) -> list[Answer | MainspringError]:
         return [self._answer(ask) for ask in asks]
 
     def answer_late(self, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
@@ -129,11 +130,14 @@ class RuleService:
     def ready(self) -> str | None:
         return self.problem
 
+    def health(self) -> Health:
+        return Health({})
+
     def metadata(self) -> dict[str, Any]:
         return {"champion": None}
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
-        serve(RuleService(Path(name)), announce=lambda port: print(port, flush=True), exit_with_parent="--with-parent" in sys.argv)
+        serve(RuleService(Path(name)), announce=lambda port, _: print(port, flush=True), exit_with_parent="--with-parent" in sys.argv)
     print("ended", flush=True)

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from mainspring.gateway.admission import Admission
-from mainspring.gateway.settings import Overload
+from mainspring.gateway.settings import Overload, Seconds
 
 
 @pytest.fixture
 def admission():
-    return Admission(Overload())
+    return Admission(Overload(target=Seconds(0.01), interval=Seconds(0.1)))
 
 
 def test_a_burst_may_wait_an_interval(admission):

@@ -175,6 +175,12 @@ def test_many_rows_share_columns_and_fail_alone(client: httpx.Client) -> None:
     assert [answers[place]["error"]["field"] for place in (1, 2)] == ["depot", "km"]
 
 
+def test_rows_that_are_all_wrong_are_each_told_so(client: httpx.Client) -> None:
+    reply = client.post("/v1/delivery/rows", json={"rows": [{"km": 1}, {"drive": "x"}]})
+    assert reply.status_code == 200
+    assert [answer["error"]["field"] for answer in reply.json()["answers"]] == ["drive", "sent_at"]
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -182,6 +188,8 @@ def test_many_rows_share_columns_and_fail_alone(client: httpx.Client) -> None:
         ({"rows": []}, "rows"),
         ({"rows": [1]}, "rows[0]"),
         ({"rows": [{}], "shared": 1}, "shared"),
+        ({"rows": [{}], "shared": {"km": -1}}, "shared.km"),
+        ({"rows": [{}], "shared": {"kms": 1}}, "shared.kms"),
         ({"rows": [{}], "other": 1}, "rows"),
     ],
 )

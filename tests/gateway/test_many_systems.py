@@ -27,7 +27,7 @@ ROW: dict[str, Any] = {"drive": "x", "sent_at": "2025-02-10T12:00:00Z", "depot":
 def spaces(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Workspace]:
     os.environ["PYTHONPATH"] = os.pathsep.join([part for part in sys.path if part])
     folder = tmp_path_factory.mktemp("many")
-    return build(folder / "one"), build(folder / "two", system=dataclasses.replace(system, name="courier"))
+    return build(folder / "one"), build(folder / "two", declared=dataclasses.replace(system, name="courier"))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -111,3 +111,23 @@ def test_plainly_valid_rows_are_decoded(change: dict[str, Any]) -> None:
 )
 def test_whatever_is_not_plainly_valid_is_left_to_the_checks(body: bytes) -> None:
     assert CONTRACT.decode(body) is None
+
+
+TWICE = [
+    b'{"ride": "r1", "at": "2025-03-01T12:00:00Z", "km": 3, "km": 3}',
+    b'{"ride": "r1", "at": "2025-03-01T12:00:00Z", "km": 3, "k\\u006d" : 3}',
+    b'{"km": 3, "ride": "r1", "at": "2025-03-01T12:00:00Z", "km": 3, "seats": null, "note": "a \\" quote"}',
+]
+
+
+@pytest.mark.parametrize("body", TWICE)
+def test_a_key_that_is_given_twice_is_refused_by_its_name(body: bytes) -> None:
+    with pytest.raises(RequestError, match="is given twice") as caught:
+        CONTRACT.decode(body)
+    assert caught.value.field == "km"
+
+
+@given(st.text(max_size=9), st.sampled_from([None, "null", '"']))
+def test_quotes_and_nulls_in_texts_are_no_keys(note: str, kind: str | None) -> None:
+    body = {**GOOD, "note": note + (kind or ""), "seats": None}
+    assert CONTRACT.decode(json.dumps(body).encode()) == CONTRACT.check(body)

@@ -66,6 +66,17 @@ def test_the_same_fit_gives_the_same_bits_and_another_seed_does_not(booster: Boo
     assert text(fit(seed=1)) != text(booster)
 
 
+@pytest.mark.parametrize("groups", [None, np.repeat(np.arange(400), 10)])
+def test_a_tree_learns_from_a_share_of_the_rows_or_of_whole_queries(groups: np.ndarray | None) -> None:  # type: ignore[type-arg]
+    x, y = rows(4_000, 1)
+    learner = LightGBMLearner("regression" if groups is None else "lambdarank", trees=3, row_fraction=0.5)
+    label = y if groups is None else np.digitize(y, [0.0, 3.0]).astype(float)
+    fitted = learner.fit(Rows(x, label, groups=groups), names=NAMES, threads=1)
+    drawn = [tree["tree_structure"]["internal_count"] for tree in fitted.ensemble.dump()["tree_info"]]
+    assert all(1_800 < count < 2_200 for count in drawn)
+    assert groups is None or all(count % 10 == 0 for count in drawn)
+
+
 def test_contributions_add_up_to_the_prediction(booster: Booster) -> None:
     x, _ = rows(200, 4)
     contributions = booster.contributions(x)

@@ -20,8 +20,8 @@ READ = Reading()
         ("Free PRIZE!!", ["free", "prize", "!", "!"]),
         ("see https://a.example/x?y=1 or WWW.b.example", ["see", LINK, "or", LINK]),
         ("@someone and a@b.example", [HANDLE, "and", "a", "@", "b", ".", "example"]),
-        ("call 0800 123", ["call", "0000", "000"]),
-        ("\u0661\u0662", ["00"]),
+        ("call 0800 123", ["call", "0800", "123"]),
+        ("\u0661\u0662", ["\u0661\u0662"]),
         ("fr\u200bee\ufeff p\u00adrize", ["free", "prize"]),
         ("\uff26\uff32\uff25\uff25 \ufb01ne", ["free", "fine"]),
         ("stra\u00dfe", ["strasse"]),
@@ -48,6 +48,10 @@ def test_a_long_text_is_read_to_its_limit() -> None:
 
 def test_terms_are_runs_of_words_and_pieces_within_edges() -> None:
     assert [run for run, _, _ in READ.runs(["a", "b", "c"])] == ["a", "b", "c", "a b", "b c"]
+    assert [run for run, _, _ in READ.runs(["call", "08\u0661"])] == ["call", "000", "call 000"]
+    assert [run for run, _, _ in Reading(digits=False).runs(["08"])] == ["08"]
+    assert list(READ.runs([])) == []
+    assert Reading(pieces=(2, 2)).cut("08") == [" 0", "08", "8 "]
     assert Reading(pieces=(2, 3)).cut("ab") == [" a", "ab", "b ", " ab", "ab "]
     assert Reading(pieces=(2, 5)).cut("a") == [" a", "a ", " a "]
     assert Reading(pieces=None).cut("ab") == []
@@ -58,6 +62,7 @@ def test_terms_are_runs_of_words_and_pieces_within_edges() -> None:
 def test_any_text_is_read_and_alike_ones_alike(text: str) -> None:
     tokens = READ.tokens(text)
     assert all(tokens)
+    assert len(READ.words_of(tokens)) == len(tokens)
     assert READ.tokens(unicodedata.normalize("NFKC", text)) == tokens
     assert READ.tokens("\u200b".join(text)) == tokens
     assert READ.tokens("e\u200b\u0301" + text) == READ.tokens("\u00e9" + text)

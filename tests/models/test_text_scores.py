@@ -73,8 +73,8 @@ def test_damaged_and_foreign_files_are_refused() -> None:
     for wrong in (b"", b"hello", body[: len(body) // 2], msgspec.msgpack.encode(short)):
         with pytest.raises(RegistryError, match="not a whole vocabulary"):
             from_bytes(wrong)
-    with pytest.raises(RegistryError, match="format 2 is not 1"):
-        from_bytes(msgspec.msgpack.encode({**plain, "format": 2}))
+    with pytest.raises(RegistryError, match="format 3 is not 2"):
+        from_bytes(msgspec.msgpack.encode({**plain, "format": 3}))
 
 
 def test_long_words_are_not_remembered() -> None:

@@ -210,3 +210,55 @@ def test_the_curve_follows_a_change() -> None:
         curve.learn(1, 9_000)
     assert curve.expect(1) == pytest.approx(9_000, rel=0.15)
     assert curve.worth < 10
+
+
+def test_a_batch_that_is_over_its_time_is_expected_to_take_as_long_again() -> None:
+    """What comes while a model hangs does not wait for its own deadline to see that."""
+    model = Model(row_ms=2)
+
+    async def run() -> tuple[list[Any], float]:
+        batches = batcher(model)
+        await learn(batches)
+        model.row_ms = 400
+        hanging = batches.submit([ask("hanging", within_ms=100)])
+        await asyncio.sleep(0.15)
+        started = time.perf_counter()
+        (answer,) = await batches.submit([ask("next", within_ms=100)])
+        took = time.perf_counter() - started
+        await hanging
+        batches.close()
+        return answer, took
+
+    answer, took = asyncio.run(run())
+    assert str(answer) == "next is late"
+    assert took < 0.05
+
+
+def test_it_is_behind_when_more_waits_than_can_be_answered_soon() -> None:
+    model, seen = Model(row_ms=3), []
+
+    async def run() -> None:
+        batches = Batcher(lambda asks: [seen.append(batches.behind), model.answer(asks)][1], model.late)
+        await learn(batches)
+        await batches.submit([ask("alone")])
+        assert not any(seen)
+        await asyncio.gather(*[batches.submit([ask(f"r{number}")]) for number in range(8)])
+        batches.close()
+
+    asyncio.run(run())
+    assert seen[4]
+    assert not seen[-1], "the last one is alone again"
+
+
+def test_a_model_that_was_far_too_slow_is_asked_again_and_found_quick() -> None:
+    model = Model(row_ms=300)
+
+    async def run() -> list[Any]:
+        batches = batcher(model)
+        await learn(batches, 2)
+        model.row_ms = 2
+        answers = [(await batches.submit([ask(f"r{number}", within_ms=100)]))[0] for number in range(40)]
+        batches.close()
+        return answers
+
+    assert asyncio.run(run()) == [f"r{number}" for number in range(40)]

@@ -105,7 +105,7 @@ def test_a_cache_that_keeps_nothing_is_refused() -> None:
 @pytest.fixture(scope="module")
 def space(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     cached = dataclasses.replace(system, policy=dataclasses.replace(system.policy, cache="10m"))
-    return build(tmp_path_factory.mktemp("cache") / "space", versions=2, system=cached)
+    return build(tmp_path_factory.mktemp("cache") / "space", versions=2, declared=cached)
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_with_and_without_it_a_thousand_answers_are_the_same_to_the_bit(backend:
 
 def test_after_a_release_the_other_version_answers(tmp_path: Path) -> None:
     cached = dataclasses.replace(system, policy=dataclasses.replace(system.policy, cache="10m"))
-    space = build(tmp_path / "space", versions=2, system=cached)
+    space = build(tmp_path / "space", versions=2, declared=cached)
     with opened(space, stream=True) as backend:
         assert backend.answer(ROW, request_id="a", explain=False).version == "model:delivery:2"
         registry = Registry(space.registry)

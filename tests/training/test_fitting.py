@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,19 @@ def test_a_ranker_learns_the_order_within_queries() -> None:
         scores = fit_model(spec, NAMES, queries(0), queries(1), threads=1).predict(asked.columns)
         best = [asked.label[start : start + 10][scores[start : start + 10].argmax()] for start in range(0, 2_000, 10)]
         assert np.mean(best) > asked.label.mean() + 1
+
+
+def test_trees_are_of_a_size_and_learn_from_a_share_by_their_task_unless_told_otherwise() -> None:
+    def size(**declared: Any) -> tuple[int, float]:
+        _, settings = ms.LightGBM(**declared).learner
+        return settings["leaves"], settings["row_fraction"]
+
+    assert size() == size(objective="multiclass", classes=3) == (31, 1.0)
+    assert size(objective="binary") == (15, 0.5)
+    assert size(objective="lambdarank") == (31, 0.7)
+    assert size(objective="binary", leaves=31, row_fraction=1.0) == (31, 1.0)
+    with pytest.raises(DeclarationError, match=r"row_fraction=0.0 must be a share"):
+        ms.LightGBM(row_fraction=0.0)
 
 
 def test_labels_that_do_not_fit_are_named() -> None:

@@ -108,11 +108,34 @@ def test_a_linear_model_learns_text_and_columns_together() -> None:
     assert right(only, alone) > 0.95
 
 
+def test_a_term_that_tells_of_a_class_is_held_back_less() -> None:
+    """Two words of one rarity: one of half the texts of one class alone, one of a quarter of all, and noise for the rest."""
+    texts = to_array(["awful" if row % 4 == 0 else "box" if row % 4 == 1 else "lovely" for row in range(400)], Type.STR)
+    label = np.array([1.0 if row % 4 == 0 else float(row % 8 < 4) for row in range(400)])
+    rows = Rows(np.zeros((400, 0)), label)
+    vocabulary = Vocabulary.fit(Reading(pieces=None), texts.tolist(), 100)
+    scales = {ratio: Terms.of(vocabulary, texts, 0.25, ratio).scale("binary", rows) for ratio in (0.0, 0.5, 1.0)}
+    awful, box = vocabulary.words["awful"], vocabulary.words["box"]
+    assert scales[0.0].tolist() == [2.0, 2.0, 2.0]
+    assert scales[0.5].mean() == scales[1.0].mean() == pytest.approx(2.0)
+    assert scales[0.5] == pytest.approx((scales[0.0] + scales[1.0]) / 2)
+    assert scales[0.5][awful] > 1.5 * scales[0.5][box]
+    assert Terms.of(vocabulary, texts, 0.25, 0.5).scale("regression", rows).tolist() == [2.0, 2.0, 2.0]
+    heavy = Rows(rows.x, label, np.where(label == 1, 1e-6, 1.0))
+    assert (Terms.of(vocabulary, texts, 0.25, 0.5).scale("binary", heavy) > 0).all()
+
+
+def test_a_text_of_words_or_of_pieces_alone_is_learned() -> None:
+    rows, asked = reviews(800, 0, 3), reviews(300, 2, 3)
+    for text in (ms.Text("body", pieces=None), ms.Text("body", words=0)):
+        assert right(fit_model(ms.Linear(objective="multiclass", text=[text]), NAMES, rows, rows, threads=1), asked) > 0.7
+
+
 def test_scores_that_trees_learn_from_know_nothing_of_their_own_labels() -> None:
     rng = np.random.default_rng(1)
     texts = to_array([" ".join(rng.choice([f"w{i}" for i in range(300)], 12).tolist()) for _ in range(600)] * 2, Type.STR)
     noise = np.tile(rng.integers(0, 2, 600).astype(float), 2)
-    terms = Terms.of(Vocabulary.fit(Reading(), texts.tolist(), 10_000), texts, 0.4)
+    terms = Terms.of(Vocabulary.fit(Reading(), texts.tolist(), 10_000), texts, 0.4, 0.5)
     apart = out_of_fold("binary", terms, Rows(np.zeros((1_200, 0)), noise), texts)[:, 0]
     assert abs(np.corrcoef(apart, noise)[0, 1]) < 0.12
     assert apart[:600].tolist() == apart[600:].tolist()
@@ -199,6 +222,7 @@ def test_what_cannot_be_learned_is_named() -> None:
         (lambda: ms.Text("body", pieces=(5, 2)), "shortest and the longest"),
         (lambda: ms.Text("body", longest=0), "longest >= 1"),
         (lambda: ms.Text("body", l2=0.0), "l2 > 0"),
+        (lambda: ms.Text("body", ratio=1.5), "ratio=1.5 must be from 0"),
         (lambda: ms.Linear(text=[ms.Text("body"), ms.Text("body")]), "named twice"),
         (lambda: ms.Linear(text=BODY, ignore=["body"]), "ignored"),
         (lambda: ms.LightGBM(objective="lambdarank", text=BODY), "the task is ranking"),

@@ -166,12 +166,23 @@ def draw(system: str, form: str, output: Path | None) -> None:
 )
 @click.option("--port", default=8000, show_default=True, help="Port on 127.0.0.1; 0 for a free one.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that answer, on one port.")
+@click.option(
+    "--grpc-port", type=click.IntRange(0, 65535), default=None, help="Also the Open Inference Protocol over gRPC; 0 for a free port."
+)
 @click.option("--no-stream", is_flag=True, help="Leave the online store to `mainspring features stream`.")
 @click.option(
     "--settings", type=click.Path(path_type=Path), default=None, help="TOML file of who may come in, limits, logs: docs/gateway.md."
 )
-def serve(systems: tuple[str, ...], workspaces: tuple[Path, ...], port: int, workers: int, no_stream: bool, settings: Path | None) -> None:
-    """Serve the live versions of one system or several over HTTP, each from the workspace of a run.
+def serve(
+    systems: tuple[str, ...],
+    workspaces: tuple[Path, ...],
+    port: int,
+    workers: int,
+    grpc_port: int | None,
+    no_stream: bool,
+    settings: Path | None,
+) -> None:
+    """Serve the live versions of one system or several over HTTP, and gRPC if asked to, each from the workspace of a run.
 
     A worker that dies is started again. SIGTERM ends the server once it has answered what has begun; with several workers SIGHUP
     replaces them one by one without a failed request.
@@ -194,7 +205,7 @@ def serve(systems: tuple[str, ...], workspaces: tuple[Path, ...], port: int, wor
             f"{len(systems)} systems, {len(workspaces)} workspaces. Give --workspace once for each system, or not at all."
         )
     folders = workspaces or [newest_workspace(system) for system in systems]
-    serve_workspaces(folders, port, stream=not no_stream, workers=workers, settings=settings)
+    serve_workspaces(folders, port, stream=not no_stream, workers=workers, settings=settings, grpc_port=grpc_port)
 
 
 main.add_command(score)

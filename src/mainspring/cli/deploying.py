@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("system")
-@click.option("--target", type=click.Choice(["nginx", "kubernetes"]), required=True, help="A reverse proxy for replicas, or all manifests.")
+@click.option(
+    "--target", type=click.Choice(["nginx", "kubernetes", "ray"]), required=True, help="A reverse proxy, manifests, or Ray Serve."
+)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=None, help="Folder to write to; SYSTEM-TARGET without it.")
 @click.option("--workspace", type=click.Path(path_type=Path), default=None, help="Folder of a run: its report's rate, its addresses.")
-@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes of a replica that answer.")
+@click.option(
+    "--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes of a replica that answer; on Ray it is one."
+)
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=None, help="Measured requests/s of a worker.")
 @click.option("--replica", "replicas", multiple=True, help="nginx: address of a replica, HOST:PORT; may be given again.")
 @click.option("--listen", default="8080", show_default=True, help="nginx: port, or address with one.")
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--registry", default=None, help="kubernetes: address of the registry.")
 @click.option("--image", default=f"mainspring:{__version__}", show_default=True, help="kubernetes: container image with the system in it.")
 @click.option("--gateway", default="gateway", show_default=True, help="kubernetes: the Gateway that the route hangs on.")
+@click.option("--settings", type=click.Path(path_type=Path), default=None, help="ray: TOML file of the gateway's settings.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def deploy(
     system: str,
@@ -45,6 +50,7 @@ def deploy(
     registry: str | None,
     image: str,
     gateway: str,
+    settings: Path | None,
     as_json: bool,
 ) -> None:
     """Write what runs a system on other machines, sized by its requirements. Nothing is applied.
@@ -54,20 +60,25 @@ def deploy(
       mainspring deploy eta --target nginx --replica 10.0.0.5:8000 --replica 10.0.0.6:8000
       mainspring deploy eta --target kubernetes --rate 2000 --events redis://events:6379/0#eta --online redis://online:6379/0#eta \\
           --registry "postgresql://db/registry"
+      mainspring deploy eta --target ray --workspace mainspring-work/eta
     """
     from mainspring.cli.systems import find_system
-    from mainspring.design import kubernetes, nginx
+    from mainspring.design import kubernetes, nginx, ray_serve
     from mainspring.design.sizing import Sizing, measured_rate
     from mainspring.storage.workspace import Workspace
 
     declared = find_system(system).system
     space = None if workspace is None else Workspace(workspace)
     known = rate if rate is not None or space is None else measured_rate(space)
-    sizing = Sizing.of(declared, workers, known)
+    sizing = Sizing.of(declared, 1 if target == "ray" else workers, known)
     if target == "nginx":
         if not replicas:
             raise click.UsageError("nginx needs to know where replicas listen: give --replica HOST:PORT for each.")
         files = {"nginx.conf": nginx.configuration(declared, replicas, sizing, listen)}
+    elif target == "ray":
+        if space is None:
+            raise click.UsageError("Ray needs to know what to serve: give --workspace, a folder that every node has.")
+        files = {"serve.yaml": kubernetes.yaml(ray_serve.configuration(declared, space.path, sizing, settings))}
     else:
         addresses = _addresses(space, events, online, registry)
         made = kubernetes.manifests(declared, sizing, addresses, image=image, gateway=gateway)
@@ -80,11 +91,12 @@ def deploy(
         click.echo(json.dumps({"folder": str(folder), "files": sorted(files), "replicas": sizing.replicas, "rate": known}))
         return
     click.echo(f"Wrote {', '.join(sorted(files))} to {folder}/.")
-    if target == "kubernetes":
-        sized = "the least, for no rate is known: give --rate" if known is None else f"for {known:,.0f} requests/s a worker"
-        click.echo(f"{sizing.replicas} replicas of {workers} workers, {sized}. Next: kubectl apply -f {folder}/")
-    else:
+    if target == "nginx":
         click.echo(f"Next: nginx -p {folder} -c nginx.conf")
+        return
+    sized = "the least, for no rate is known: give --rate" if known is None else f"for {known:,.0f} requests/s a worker"
+    then = f"kubectl apply -f {folder}/" if target == "kubernetes" else f"serve run {folder / 'serve.yaml'}"
+    click.echo(f"{sizing.replicas} replicas of {sizing.workers} workers, {sized}. Next: {then}")
 
 
 def _addresses(space: Workspace | None, events: str | None, online: str | None, registry: str | None) -> Addresses:

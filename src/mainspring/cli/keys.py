@@ -13,7 +13,12 @@ from mainspring.errors import DeclarationError
 
 @click.group()
 def keys() -> None:
-    """API keys of the gateway's clients."""
+    """API keys of the gateway's clients.
+
+    \b
+    Example:
+      mainspring keys new --client checkout --roles fraud:answer,fraud:events
+    """
 
 
 @keys.command("new")

@@ -96,17 +96,20 @@ def show(report: Report, *, as_json: bool) -> None:
         print_report(report, Console(width=None if sys.stdout.isatty() else 120))
 
 
-def serve_workspaces(folders: Sequence[Path], port: int, *, stream: bool = True, workers: int = 1, settings: Path | None = None) -> None:
+def serve_workspaces(
+    folders: Sequence[Path], port: int, *, stream: bool = True, workers: int = 1, settings: Path | None = None, grpc_port: int | None = None
+) -> None:
     """Serve a system of each folder until told to stop; with ``stream`` the server also keeps the online store up with the event log.
 
     SIGTERM and SIGHUP go on to the server; of a terminal that is closed, SIGHUP ends it.
     """
     from mainspring.loop.server_process import ServerProcess
 
-    with ServerProcess(*folders, port=port, stream=stream, workers=workers, settings=settings) as server:
+    with ServerProcess(*folders, port=port, stream=stream, workers=workers, settings=settings, grpc_port=grpc_port) as server:
         for number in [signal.SIGTERM] if sys.stdin.isatty() or workers == 1 else [signal.SIGTERM, signal.SIGHUP]:
             signal.signal(number, lambda number, _: server.send(number))
-        click.echo(f"Serving {', '.join(map(str, folders))} on {server.url}  docs: {server.url}/docs  stop: Ctrl-C")
+        rpc = "" if server.grpc_port is None else f"  gRPC: 127.0.0.1:{server.grpc_port}"
+        click.echo(f"Serving {', '.join(map(str, folders))} on {server.url}{rpc}  docs: {server.url}/docs  stop: Ctrl-C")
         try:
             code = server.wait()
         except KeyboardInterrupt:

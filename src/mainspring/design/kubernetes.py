@@ -184,7 +184,7 @@ def _route(system: str, name: str, gateway: str, sizing: Sizing) -> Manifest:
         "parentRefs": [{"name": gateway}],
         "rules": [
             {
-                "matches": [{"path": {"type": "PathPrefix", "value": f"/v1/{system}"}}],
+                "matches": [{"path": {"type": "PathPrefix", "value": f"/{one}/{system}"}} for one in ("v1", "v2/models")],
                 "timeouts": {"request": f"{2 * sizing.limit_seconds}s"},
                 "backendRefs": [{"name": name, "port": 80}],
             }

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from mainspring.breaker import Breaker
 from mainspring.clock import Clock, SystemClock, parse_duration
 from mainspring.edge.answer_log import AnswerLog
-from mainspring.edge.breaker import Breaker
 from mainspring.edge.release import fetch, kept
 from mainspring.errors import DeclarationError, ExportError, RegistryError, RequestError, ServingError
 from mainspring.model_registry.signatures import Verify

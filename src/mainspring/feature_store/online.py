@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from mainspring.breaker import Breaker
 from mainspring.columns import Array, to_array
 from mainspring.errors import StorageError
 from mainspring.feature_store.keys import pack_key, unpack_key
@@ -51,9 +52,10 @@ class OnlineStore:
     a store in shards one a shard, each with offsets of its own, in as many processes.
     """
 
-    def __init__(self, system: System, store: KeyValue, *, sources: Collection[str] | None = None) -> None:
-        """``sources`` names those whose views are meant; all without it."""
+    def __init__(self, system: System, store: KeyValue, *, sources: Collection[str] | None = None, breaker: Breaker | None = None) -> None:
+        """``sources`` names those whose views are meant, all without it. While ``breaker`` is open `read` does not ask the store."""
         self._store = store
+        self._breaker = breaker
         views = {view: aggregates for view, aggregates in system.views.items() if sources is None or view.source.name in sources}
         self._views = [OnlineView(view, aggregates) for view, aggregates in views.items()]
         shards = store.shards if isinstance(store, ShardedKeyValue) else ()
@@ -71,9 +73,9 @@ class OnlineStore:
     def read(self, request: Mapping[str, Any], as_of: int, deadline_us: int | None = None) -> Served:
         """Every aggregate for one request, as known at ``as_of``.
 
-        A key that was never seen has status ``unknown_key``. When the store fails, or answers after ``deadline_us``
-        microseconds, every aggregate takes its declared default with status ``unavailable``; where one row is damaged, those
-        of its view do.
+        A key that was never seen has status ``unknown_key``. When the store fails, is left out by its breaker, or answers after
+        ``deadline_us`` microseconds, every aggregate takes its declared default with status ``unavailable``; where one row is damaged,
+        those of its view do.
         """
         keys = [[online.key(request)] for online in self._views]
         read = self._read(keys, deadline_us)
@@ -176,6 +178,22 @@ class OnlineStore:
 
     def _read(self, keys: Sequence[Sequence[bytes]], deadline_us: int | None) -> list[tuple[_Rows, _Rows]] | None:
         """First and second rows of each view's keys, the second where they are commonly needed; None where the store failed or was late."""
+        if self._breaker is not None and not self._breaker.ready():
+            return None
+        rows = self._asked(keys, deadline_us)
+        if self._breaker is not None:
+            self._breaker.succeeded() if rows is not None else self._breaker.failed()
+        if rows is None:
+            return None
+        read: list[tuple[_Rows, _Rows]] = []
+        at = 0
+        for online, own in zip(self._views, keys, strict=True):
+            n = len(own)
+            read.append((rows[at : at + n], rows[at + n : at + 2 * n] if online.whole else [None] * n))
+            at += (1 + online.whole) * n
+        return read
+
+    def _asked(self, keys: Sequence[Sequence[bytes]], deadline_us: int | None) -> _Rows | None:
         started = time.perf_counter_ns()
         wanted: list[bytes] = []
         for online, own in zip(self._views, keys, strict=True):
@@ -187,15 +205,7 @@ class OnlineStore:
         except StorageError as error:
             _log.error("%s", error)
             return None
-        if deadline_us is not None and time.perf_counter_ns() - started > deadline_us * 1_000:
-            return None
-        read: list[tuple[_Rows, _Rows]] = []
-        at = 0
-        for online, own in zip(self._views, keys, strict=True):
-            n = len(own)
-            read.append((rows[at : at + n], rows[at + n : at + 2 * n] if online.whole else [None] * n))
-            at += (1 + online.whole) * n
-        return read
+        return None if deadline_us is not None and time.perf_counter_ns() - started > deadline_us * 1_000 else rows
 
     def _served(self, columns: Iterable[Array], statuses: npt.NDArray[np.uint8]) -> ServedMany:
         return ServedMany(dict(zip(self.names, columns, strict=True)), statuses)

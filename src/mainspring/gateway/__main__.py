@@ -17,9 +17,15 @@ from contextlib import ExitStack
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import structs
 
 from mainspring.errors import MainspringError
 from mainspring.storage.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mainspring.gateway.settings import Settings
 
 
 def main() -> None:
@@ -46,6 +52,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="processes that answer")
     parser.add_argument("--settings", type=Path, help="TOML file of the gateway's settings")
+    parser.add_argument("--grpc-port", type=int, help="port of gRPC, 0 for a free one; that of the settings without it")
     parser.add_argument("--name", default="", help="of this server, where others answer from the same workspace")
     parser.add_argument("--no-stream", action="store_true", help="someone else folds events into the online store")
     parser.add_argument("--exit-with-parent", action="store_true", help="end when standard input closes")
@@ -59,13 +66,11 @@ def _arguments() -> argparse.Namespace:
 def _serve(arguments: argparse.Namespace) -> None:
     from mainspring.gateway.backend import opened
     from mainspring.gateway.server import serve
-    from mainspring.gateway.settings import Settings, read_settings
     from mainspring.gateway.shared_counts import SharedCounts
 
     listener = None if arguments.listener is None else socket.socket(fileno=arguments.listener)
     shared = None if arguments.shared is None else SharedCounts(arguments.shared, f"{arguments.worker}-{secrets.token_hex(4)}")
     worker = "-".join(filter(None, (arguments.name, str(arguments.worker))))
-    settings = Settings() if arguments.settings is None else read_settings(arguments.settings)
     with ExitStack() as stack:
         spaces = [Workspace(path) for path in arguments.workspace]
         backends = [stack.enter_context(opened(space, stream=not arguments.no_stream, worker=worker)) for space in spaces]
@@ -76,12 +81,19 @@ def _serve(arguments: argparse.Namespace) -> None:
             *backends,
             host=arguments.host,
             port=arguments.port,
-            settings=settings,
+            settings=_settings(arguments),
             announce=_announce,
             exit_with_parent=arguments.exit_with_parent,
             listener=listener,
             shared=shared,
         )
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    from mainspring.gateway.settings import Grpc, Settings, read_settings
+
+    settings = Settings() if arguments.settings is None else read_settings(arguments.settings)
+    return settings if arguments.grpc_port is None else structs.replace(settings, grpc=Grpc(arguments.grpc_port))
 
 
 def _follow(arguments: argparse.Namespace) -> None:
@@ -91,7 +103,7 @@ def _follow(arguments: argparse.Namespace) -> None:
 
 
 def _supervise(arguments: argparse.Namespace) -> None:
-    from mainspring.gateway.listening import listen
+    from mainspring.gateway.listening import listen, reserved
     from mainspring.gateway.shared_counts import write_crew
     from mainspring.gateway.supervisor import Supervisor
 
@@ -99,13 +111,15 @@ def _supervise(arguments: argparse.Namespace) -> None:
     spaces = [["--workspace", str(path)] for path in arguments.workspace]
     listener = listen(arguments.host, arguments.port)
     port = listener.getsockname()[1]
-    with tempfile.TemporaryDirectory(prefix="mainspring-") as name:
+    with tempfile.TemporaryDirectory(prefix="mainspring-") as name, reserved(arguments.host, _settings(arguments).grpc.port) as rpc_port:
         shared = Path(name)
         settings = [] if arguments.settings is None else ["--settings", str(arguments.settings)]
+        rpc = [] if rpc_port is None else ["--host", arguments.host, "--grpc-port", str(rpc_port)]
         worker = [
             *own,
             *chain.from_iterable(spaces),
             *settings,
+            *rpc,
             "--no-stream",
             "--exit-with-parent",
             "--listener",
@@ -121,15 +135,15 @@ def _supervise(arguments: argparse.Namespace) -> None:
             arguments.workers,
             asides=[] if arguments.no_stream else [partial(_following, [*own, *space, "--follow"]) for space in spaces],
             changed=lambda ready, restarts: write_crew(shared, ready, restarts),
-        ).run(lambda: _announce(port), end_of=sys.stdin.fileno() if arguments.exit_with_parent else None)
+        ).run(lambda: _announce(port, rpc_port), end_of=sys.stdin.fileno() if arguments.exit_with_parent else None)
 
 
 def _following(command: list[str], _: int) -> list[str]:
     return command
 
 
-def _announce(port: int) -> None:
-    print(json.dumps({"port": port}), flush=True)
+def _announce(port: int, rpc_port: int | None) -> None:
+    print(json.dumps({"port": port} if rpc_port is None else {"port": port, "grpc_port": rpc_port}), flush=True)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 from mainspring.errors import DataError, DeclarationError, RequestError, ServingError, StorageError, did_you_mean
 from mainspring.gateway import describe, inference
-from mainspring.gateway.door import Door, Visit
+from mainspring.gateway.door import Door
 from mainspring.gateway.front import Front, Handler, Request
 from mainspring.gateway.http import Disconnected, Receive, Reply, Scope, Send, error_reply, json_reply, read_body, send_reply
 from mainspring.gateway.metrics import CONTENT_TYPE
 from mainspring.gateway.service import Service
 from mainspring.gateway.settings import Settings
 from mainspring.gateway.shelf import Shelf
+from mainspring.gateway.visit import Visit
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = "1"
@@ -34,20 +35,20 @@ class App:
     ``.../predictions`` answers that devices gave.
 
     ``GET`` of /v1/<system>, /healthz, /readyz, /readyz/<system>, /metrics, /openapi.json and /docs describes them; /v2 is the Open
-    Inference Protocol. ``door`` lets requests in; without it everybody may come. Once ``draining`` is set it is not ready any more, and
-    answers all the same.
+    Inference Protocol. ``door`` lets requests in; without it everybody may come. ``fronts`` are the systems. Once ``draining`` is set it
+    is not ready any more, and answers all the same.
     """
 
     def __init__(self, *services: Service, door: Door | None = None) -> None:
         """Raises DeclarationError where two services have the same system."""
-        self._door = door or Door(Settings())
-        self._metrics = self._door.metrics
-        self._shelf = Shelf(self._door.settings.limits.memory, self._door.wire.handled)
-        self._fronts = [Front(service, self._door.wire.handled, self._shelf) for service in services]
-        _refuse_twice([front.system.name for front in self._fronts])
-        for front in self._fronts:
-            self._metrics.watch(front.system.name, front.counts)
-        self._fields = frozenset(name for front in self._fronts for name in front.system.request.schema.names)
+        self.door = door or Door(Settings())
+        self._metrics = self.door.metrics
+        shelf = Shelf(self.door.settings.limits.memory, self.door.wire.handled)
+        self.fronts = [Front(service, self.door.wire.handled, shelf) for service in services]
+        _refuse_twice([front.system.name for front in self.fronts])
+        for front in self.fronts:
+            self._metrics.watch(front.service, front.counts)
+        self._fields = frozenset(name for front in self.fronts for name in front.system.request.schema.names)
         self._routes = self._table()
         self.draining = False
 
@@ -56,16 +57,16 @@ class App:
         headers = dict(scope["headers"])
         route, open_part = self._route(scope["path"])
         methods = self._routes.get(route)
-        visit = self._door.enter(scope, headers, None if methods is None else route)
+        visit = self.door.enter(scope, headers, None if methods is None else route)
         request_id = visit.identity.request_id
         try:
-            reply = await self._door.check(visit, scope) or await self._reply(scope, visit, methods, open_part, receive)
+            reply = await self.door.check(visit, scope) or await self._reply(scope, visit, methods, open_part, receive)
         except Disconnected:
-            self._door.leave(visit, Reply(_GONE, b""))
+            self.door.leave(visit, Reply(_GONE, b""))
             return
         except Exception as error:
-            reply = self._refuse(error, visit.route, request_id)
-        await send_reply(reply, request_id, send, self._door.leave(visit, reply))
+            reply = self.refuse(error, visit)
+        await send_reply(reply, request_id, send, self.door.leave(visit, reply))
 
     def _route(self, path: str) -> tuple[str, str]:
         """The route of a path and what stands in the part that the route leaves open, if it has one."""
@@ -85,25 +86,18 @@ class App:
             message = f"{scope['method']} is not possible here. Use {allowed}."
             return error_reply(405, message, request_id, headers={"allow": allowed})
         posted = scope["method"] == "POST"
-        body = await read_body(scope, visit.headers, receive, self._door.body_limit(visit.route)) if posted else b""
-        request = Request(
-            request_id,
-            visit.headers,
-            scope["query_string"],
-            body,
-            int(visit.started * 1e9),
-            visit.deadline * 1e9,
-            visit.may_explain,
-            open_part,
-        )
+        body = await read_body(scope, visit.headers, receive, self.door.body_limit(visit.route)) if posted else b""
+        request = visit.request(scope["query_string"], body, open_part)
         began = time.perf_counter()
         reply = handler(request)
         if not isinstance(reply, Reply):
             return await reply
-        self._door.wire.handled(began, time.perf_counter())
+        self.door.wire.handled(began, time.perf_counter())
         return reply
 
-    def _refuse(self, error: Exception, route: str, request_id: str) -> Reply:
+    def refuse(self, error: Exception, visit: Visit) -> Reply:
+        """The answer to a request that failed; what is not ours to tell is logged, and not told."""
+        route, request_id = visit.route, visit.identity.request_id
         if isinstance(error, RequestError):
             field = error.field if error.field in self._fields else "other"
             self._metrics.reject(route, _REASONS.get(error.status, field))
@@ -122,15 +116,15 @@ class App:
 
     def _table(self) -> dict[str, dict[str, Handler]]:
         """Handlers by path and method; what can be described once is encoded once."""
-        systems = [front.system for front in self._fronts]
+        systems = [front.system for front in self.fronts]
         paths: dict[str, dict[str, Handler]] = {}
-        for front in self._fronts:
+        for front in self.fronts:
             paths |= front.routes()
-        paths |= inference.routes(self._fronts)
+        paths |= inference.routes(self.fronts)
         paths["/healthz"] = {"GET": _constant(json_reply({"status": "ok"}))}
-        paths["/readyz"] = {"GET": lambda request: self._ready(request, self._fronts)}
-        for front in self._fronts:
-            paths[f"/readyz/{front.system.name}"] = {"GET": self._ready_alone(front)}
+        paths["/readyz"] = {"GET": self._ready()}
+        for front in self.fronts:
+            paths[f"/readyz/{front.system.name}"] = {"GET": self._ready(front)}
         paths["/metrics"] = {"GET": lambda _: Reply(200, self._metrics.text().encode(), CONTENT_TYPE)}
         paths["/openapi.json"] = {"GET": _constant(json_reply(describe.openapi(systems)))}
         paths["/docs"] = {"GET": _constant(Reply(200, describe.page(systems).encode(), "text/html; charset=utf-8", _PAGE_HEADERS))}
@@ -139,16 +133,20 @@ class App:
                 methods["HEAD"] = methods["GET"]
         return paths
 
-    def _ready(self, request: Request, fronts: Sequence[Front]) -> Reply:
-        reasons = [reason for front in fronts if (reason := front.service.ready()) is not None]
+    def unready(self, *fronts: Front) -> str:
+        """Why it cannot answer for these systems, or for one of all, empty when it can."""
         if self.draining:
-            reasons = ["This process is about to end. Ask another."]
-        if not reasons:
-            return json_reply({"status": "ready"})
-        return error_reply(503, " ".join(reasons), request.id, headers={"retry-after": _RETRY_SECONDS})
+            return "This process is about to end. Ask another."
+        return " ".join([reason for front in fronts or self.fronts if (reason := front.service.ready()) is not None])
 
-    def _ready_alone(self, front: Front) -> Handler:
-        return lambda request: self._ready(request, [front])
+    def _ready(self, *fronts: Front) -> Handler:
+        def handle(request: Request) -> Reply:
+            reason = self.unready(*fronts)
+            if not reason:
+                return json_reply({"status": "ready"})
+            return error_reply(503, reason, request.id, headers={"retry-after": _RETRY_SECONDS})
+
+        return handle
 
 
 def _constant(reply: Reply) -> Handler:

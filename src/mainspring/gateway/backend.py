@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mainspring.breaker import Breaker
 from mainspring.clock import SystemClock
 from mainspring.errors import MainspringError
 from mainspring.feature_store.dead_letters import DeadLetters
@@ -19,10 +21,11 @@ from mainspring.model_registry.deployment import Deployment
 from mainspring.model_registry.registry import Registry, open_registry
 from mainspring.serving.answer import Answer, Ask
 from mainspring.serving.asked import AskedVersion, load_asked
-from mainspring.serving.features import FeatureReader, feature_schema
+from mainspring.serving.features import FeatureReader, beside_rules, feature_schema
+from mainspring.serving.health import Health
 from mainspring.serving.service import PredictionService, Split
 from mainspring.serving.taken import DeviceAnswers
-from mainspring.serving.versions import load_system
+from mainspring.serving.versions import FAILURES, load_system
 from mainspring.spec import System
 from mainspring.spec.aggregate import Value
 from mainspring.storage.log import Log
@@ -31,6 +34,7 @@ from mainspring.storage.stores import open_key_value, open_log
 from mainspring.storage.workspace import Workspace
 
 SEGMENT_ROWS = 5_000
+ONLINE = "online store"
 
 
 class Backend:
@@ -57,9 +61,9 @@ class Backend:
             raise answer
         return answer
 
-    def answer_many(self, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
+    def answer_many(self, asks: Sequence[Ask], *, shadow: bool = True) -> list[Answer | MainspringError]:
         """Answer each with the version that the rollout assigns to its unit: always the same for the same unit."""
-        return self._service.answer_many(asks)
+        return self._service.answer_many(asks, shadow=shadow)
 
     def answer_late(self, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
         """Answer what no model can answer by its deadline."""
@@ -86,6 +90,10 @@ class Backend:
         """None when requests can be answered, else why not."""
         return self._service.ready()
 
+    def health(self) -> Health:
+        """Breakers of the live versions and of the online store, and shadow scores left out."""
+        return self._service.health()
+
     def metadata(self) -> dict[str, Any]:
         """The live versions."""
         return self._service.metadata()
@@ -104,7 +112,8 @@ def opened(workspace: Workspace, *, stream: bool, worker: str = "0") -> Iterator
     system = load_system(registry)
     log = open_log(workspace.events_url)
     store = open_key_value(workspace.online_url, read_timeout_us=system.policy.feature_deadline_us)
-    online = OnlineStore(system, store)
+    reads = Breaker(time.monotonic, random.Random(), FAILURES)
+    online = OnlineStore(system, store, breaker=reads)
     columns = PredictionColumns(system.request.columns, feature_schema(system))
     writer = PredictionWriter(workspace.predictions, columns, worker=worker, rotate_rows=SEGMENT_ROWS)
     devices = DeviceAnswers(system, workspace.predictions, columns)
@@ -117,7 +126,8 @@ def opened(workspace: Workspace, *, stream: bool, worker: str = "0") -> Iterator
         if stream:
             following.step()
             consumer.start()
-        service = PredictionService(system, registry, FeatureReader(system, online), writer, clock, _split(system))
+        features, few = FeatureReader(system, online), FeatureReader(system, online, beside_rules(system))
+        service = PredictionService(system, registry, features, writer, clock, _split(system), few=few, breakers={ONLINE: reads})
         yield Backend(service, registry, log, ingestor, devices)
     finally:
         stop.set()

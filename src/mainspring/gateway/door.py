@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
 from random import Random
 from typing import Protocol
 
 from mainspring.clock import Clock, SystemClock
 from mainspring.errors import RequestError
-from mainspring.gateway.access import Client, Gatekeeper, missing_role
+from mainspring.gateway.access import Gatekeeper, missing_role
 from mainspring.gateway.access_log import AccessLog, Line
 from mainspring.gateway.admission import Admission
 from mainspring.gateway.cors import Origins
 from mainspring.gateway.http import Headers, Reply, Scope, error_reply
-from mainspring.gateway.identity import Identity, identify
+from mainspring.gateway.identity import identify
 from mainspring.gateway.limits import Exceeded, LocalLimits, Terms
 from mainspring.gateway.metrics import Metrics
 from mainspring.gateway.refusal import Refusal
 from mainspring.gateway.settings import Priority, Rate, Settings
 from mainspring.gateway.shared_counts import SharedCounts
 from mainspring.gateway.tls import Certificate
+from mainspring.gateway.traces import Finished, Tracer, sampled
+from mainspring.gateway.visit import Visit, rule_of
 from mainspring.gateway.wire import Connection, Wire
 
 _CLASSES: dict[bytes, Priority] = {b"critical": "critical", b"default": "default", b"sheddable": "sheddable"}
 _ORDER: list[Priority] = ["sheddable", "default", "critical"]
-_OPEN_PATHS = ("healthz", "readyz")
-_NOBODY = Client("", frozenset())
 
 
 class Shared(Protocol):
@@ -46,51 +43,6 @@ class Shared(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What a route asks of its client: a verb on a system; no verb where everybody may. ``guarded`` routes have limits."""
-
-    system: str
-    verb: str
-    guarded: bool = False
-
-
-@lru_cache(maxsize=1024)
-def rule_of(method: str, path: str) -> Rule:
-    """The rule of a route, by its path: health is open, what is not known is described to those who may read descriptions."""
-    parts = path.split("/")
-    if parts[1] in _OPEN_PATHS:
-        return Rule("", "")
-    if path == "/metrics":
-        return Rule("", "metrics")
-    if parts[1:4] == ["v2", "repository", "models"] and len(parts) > 4:
-        return Rule(parts[4], "admin")
-    if parts[1:3] == ["v2", "models"] and len(parts) > 3:
-        return Rule(parts[3], "answer", guarded=True) if method == "POST" else Rule(parts[3], "describe")
-    if parts[1:2] != ["v1"] or len(parts) < 3:
-        return Rule("", "describe")
-    if method != "POST":
-        return Rule(parts[2], "describe")
-    return Rule(parts[2], "events" if parts[3:4] in (["events"], ["predictions"]) else "answer", guarded=True)
-
-
-class Visit:
-    """One request on its way through the door; ``deadline`` in seconds of the door's timer, infinite where it brought none."""
-
-    __slots__ = ("admitted", "client", "deadline", "headers", "identity", "may_explain", "route", "rule", "started")
-
-    def __init__(self, identity: Identity, rule: Rule, route: str, headers: Mapping[bytes, bytes], started: float) -> None:
-        self.identity = identity
-        self.rule = rule
-        self.route = route
-        self.headers = headers
-        self.started = started
-        self.client = _NOBODY
-        self.admitted = False
-        self.may_explain = True
-        self.deadline = math.inf
-
-
 class Door:
     """Everything between the socket and the handler, for one process.
 
@@ -101,6 +53,7 @@ class Door:
         log: where requests are written down.
         counts: what the other processes of the server have counted.
         certificate: what speaks TLS.
+        tracer: where spans go.
         clock: instants, for expiry and quotas.
         timer: seconds that only go forward, for delays.
         random: draws ids.
@@ -115,6 +68,7 @@ class Door:
         log: AccessLog | None = None,
         counts: SharedCounts | None = None,
         certificate: Certificate | None = None,
+        tracer: Tracer | None = None,
         clock: Clock | None = None,
         timer: Callable[[], float] = time.perf_counter,
         random: Random | None = None,
@@ -129,6 +83,7 @@ class Door:
         self._shared = shared
         self._gatekeeper = gatekeeper or Gatekeeper(settings.access)
         self._log = log
+        self._tracer = tracer
         self._origins = Origins(settings.cors)
         self._clock = clock or SystemClock()
         self._timer = timer
@@ -139,7 +94,13 @@ class Door:
     def enter(self, scope: Scope, headers: Mapping[bytes, bytes], route: str | None) -> Visit:
         """Note that a request has come; ``route`` is None where there is nothing at its path."""
         rule = rule_of(scope["method"], route or "/")
-        return Visit(identify(headers, self._new_id), rule, route or "other", headers, self._timer())
+        identity = identify(headers, self._new_id)
+        if self._tracer is not None:
+            identity = sampled(identity, self._tracer.ratio)
+        visit = Visit(identity, rule, scope["method"], route or "other", headers, self._timer())
+        if self._tracer is not None and identity.flags == "01":
+            visit.marks = []
+        return visit
 
     async def check(self, visit: Visit, scope: Scope) -> Reply | None:
         """None when the request may go on to its handler, else the answer that turns it away."""
@@ -153,10 +114,10 @@ class Door:
         self.metrics.reject(visit.route, refusal.reason)
         return error_reply(refusal.status, refusal.message, visit.identity.request_id, headers=refusal.headers)
 
-    def body_limit(self, path: str) -> int:
+    def body_limit(self, route: str) -> int:
         """The most bytes that a body of this route may have."""
         limits = self.settings.limits
-        return limits.bodies.get(path, limits.body)
+        return limits.bodies.get(route, limits.body)
 
     def leave(self, visit: Visit, reply: Reply) -> Headers:
         """Count the request and write it down; gives the headers that its answer carries because of who asked."""
@@ -167,7 +128,11 @@ class Door:
         self.metrics.count(visit.route, reply.status, seconds, reply.answered_by, reply.version, reply.variant)
         if self._log is not None:
             self._log.write(self._line(visit, reply, seconds))
-        return self._origins.headers(visit.headers.get(b"origin")) if self._origins.some else []
+        more = self._origins.headers(visit.headers.get(b"origin")) if self._origins.some else []
+        if self._tracer is None:
+            return more
+        self._trace(self._tracer, visit, reply, now)
+        return [*more, (b"traceparent", visit.identity.traceparent.encode())]
 
     async def close(self) -> None:
         """Let go of the server of the limits, and write what is still to be written."""
@@ -176,6 +141,8 @@ class Door:
             await self._shared.close()
         if self._log is not None:
             self._log.close()
+        if self._tracer is not None:
+            self._tracer.close()
 
     def _unknown_or_may_not(self, visit: Visit, scope: Scope) -> Refusal | None:
         rule = visit.rule
@@ -213,6 +180,12 @@ class Door:
         visit.admitted = refusal is None
         return refusal
 
+    def _trace(self, tracer: Tracer, visit: Visit, reply: Reply, now: float) -> None:
+        if visit.marks is not None:
+            began, ended, system, client = int(visit.started * 1e9), int(now * 1e9), visit.rule.system, visit.client.name
+            done = Finished(visit.identity, visit.method, visit.route, system, client, reply, began, ended, tuple(visit.marks))
+            tracer.record(done, self._clock.now())
+
     def _line(self, visit: Visit, reply: Reply, seconds: float) -> Line:
         identity, client, system = visit.identity, visit.client.name, visit.rule.system
         return Line(
@@ -249,7 +222,7 @@ def open_door(settings: Settings, counts: SharedCounts | None = None) -> Door:
         DeclarationError: a file that a setting names cannot be used.
     """
     access, store = settings.access, settings.limits.store
-    tokens = shared = None
+    tokens = shared = tracer = None
     if access.jwt is not None:
         from mainspring.gateway.adapters.jwt import JwksVerifier
 
@@ -258,6 +231,10 @@ def open_door(settings: Settings, counts: SharedCounts | None = None) -> Door:
         from mainspring.gateway.adapters.redis_limits import SharedLimits
 
         shared = SharedLimits(store, LocalLimits())
+    if settings.traces.endpoint:
+        from mainspring.gateway.adapters.otel import OtlpTracer
+
+        tracer = OtlpTracer(settings.traces)
     return Door(
         settings,
         gatekeeper=Gatekeeper(access, tokens),
@@ -265,6 +242,7 @@ def open_door(settings: Settings, counts: SharedCounts | None = None) -> Door:
         log=AccessLog(settings.log, Random()) if settings.log.file else None,
         counts=counts,
         certificate=None if settings.tls is None else Certificate(settings.tls),
+        tracer=tracer,
     )
 
 

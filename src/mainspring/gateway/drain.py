@@ -11,21 +11,28 @@ import uvicorn
 
 LINGER_SECONDS = 1.0
 _LOOK_SECONDS = 0.01
+_LEAVE_SECONDS = 0.001
+_MORE = 16
 _log = logging.getLogger(__name__)
 
 
 class DrainingServer(uvicorn.Server):
     """uvicorn, with another door and another end.
 
-    It accepts one connection a turn of the loop: of processes that listen on one socket, one that is busy leaves connections to
-    the others, where uvicorn's accepts all that wait. At the end uvicorn closes idle connections at once, which resets a request
-    that is on its way, and forgets connections that wait to be accepted. Here those are accepted first, and every answer from then
-    on says ``Connection: close``; connections that bring nothing are closed when all has been quiet for `LINGER_SECONDS`.
+    Of processes that listen on one socket uvicorn's accept all that wait, and the first to wake gets them all. Here one that is not
+    ``alone`` takes one, more if it holds many already, and leaves the next to the others for a millisecond. At the end uvicorn
+    closes idle connections at once, which resets a request that is on its way, and forgets connections that wait to be accepted.
+    Here those are accepted first, and every answer from then on says ``Connection: close``; connections that bring nothing are
+    closed when all has been quiet for `LINGER_SECONDS`.
     ``draining`` is called when the end begins, ``every_second`` about once a second until then and a last time after the last answer.
     """
 
-    def __init__(self, config: uvicorn.Config, draining: Callable[[], None], every_second: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, draining: Callable[[], None], every_second: Callable[[], None] = lambda: None, *, alone: bool = True
+    ) -> None:
         super().__init__(config)
+        self._alone = alone
+        self._accepting = True
         config.callback_notify, config.timeout_notify = _awaitable(every_second), 0
         self._draining = draining
         self._last = every_second
@@ -38,13 +45,14 @@ class DrainingServer(uvicorn.Server):
         self._listeners = sockets or []
         for listener in self._listeners:
             listener.setblocking(False)
-            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+            self._listen(listener)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
         """Drain, then end as uvicorn does: what still runs has ``timeout_graceful_shutdown`` seconds."""
         self._draining()
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
         loop = asyncio.get_running_loop()
+        self._accepting = False
         for listener in self._listeners:
             loop.remove_reader(listener)
             while self._accept(listener):
@@ -58,6 +66,19 @@ class DrainingServer(uvicorn.Server):
         await self._linger(loop)
         await super().shutdown([])
         self._last()
+
+    def _listen(self, listener: socket.socket) -> None:
+        if self._accepting:
+            asyncio.get_running_loop().add_reader(listener, self._accept_some, listener)
+
+    def _accept_some(self, listener: socket.socket) -> None:
+        for _ in range(1 + len(self.server_state.connections) // _MORE):
+            if not self._accept(listener):
+                break
+        if not self._alone:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listener)
+            loop.call_later(_LEAVE_SECONDS, self._listen, listener)
 
     def _accept(self, listener: socket.socket) -> bool:
         """Take one connection that waits; False when there is none."""

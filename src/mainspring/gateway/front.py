@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any
 
 import msgspec
@@ -14,11 +16,12 @@ from mainspring.gateway.http import Reply, check_json_type, decode_json, flag, j
 from mainspring.gateway.service import Service
 from mainspring.gateway.shelf import Shelf
 from mainspring.ingestion import Contract
-from mainspring.serving.answer import Ask
+from mainspring.serving.answer import Ask, Mark
 from mainspring.serving.batching import Batcher, Held
 from mainspring.spec.aggregate import Value
 
 MOST_ROWS = 10_000
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +29,8 @@ class Request:
     """One request: its id, headers with lower-case names, query and body.
 
     ``arrived_ns`` is what ``time.perf_counter_ns`` said when its head was there, ``deadline_ns`` when its client stops waiting, infinite
-    where it does not say; ``may_explain`` whether its client may be given reasons; ``open_part`` is what stands in the part of the path
-    that its route leaves open.
+    where it does not say; ``may_explain`` whether its client may be given reasons; ``marks`` are for a trace, None where there is none;
+    ``open_part`` is what stands in the part of the path that its route leaves open.
     """
 
     id: str
@@ -37,6 +40,7 @@ class Request:
     arrived_ns: int
     deadline_ns: float
     may_explain: bool
+    marks: list[Mark] | None = None
     open_part: str = ""
 
 
@@ -55,7 +59,7 @@ class Front:
         self.contract = Contract(self.system.request)
         self._decoder = msgspec.json.Decoder()
         self._encode = msgspec.json.Encoder().encode
-        self._batcher = Batcher(service.answer_many, service.answer_late, held)
+        self._batcher = Batcher(self._answered, service.answer_late, held)
         self._deadline_ns = self.system.policy.deadline_us * 1_000
 
     def routes(self) -> dict[str, dict[str, Handler]]:
@@ -87,8 +91,13 @@ class Front:
             raise RequestError("explain", "needs the role explain. Ask with explain=false, or for another key.", 403)
         deadline_ns = int(min(request.deadline_ns, request.arrived_ns + self._deadline_ns))
         ids = [request.id] if len(rows) == 1 else [f"{request.id}:{number}" for number in range(len(rows))]
-        asks = [Ask(id_, row, explain, request.arrived_ns, deadline_ns) for id_, row in zip(ids, rows, strict=True)]
+        marks = chain([request.marks], repeat(None))
+        asks = [Ask(id_, row, explain, request.arrived_ns, deadline_ns, own) for id_, row, own in zip(ids, rows, marks, strict=False)]
         return await (version or self._batcher).submit(asks)
+
+    def _answered(self, asks: Sequence[Ask]) -> Sequence[msgspec.Struct | Exception]:
+        """Shadow scores are the first that a server that is behind does without."""
+        return self.service.answer_many(asks, shadow=not self._batcher.behind)
 
     async def _answer(self, request: Request) -> Reply:
         check_json_type(request.headers)
@@ -109,17 +118,22 @@ class Front:
         check_json_type(request.headers)
         explain = flag(request.query, "explain", False)
         body = decode_json(request.body, self._decoder)
-        rows = _merged(body)
-        checked: list[Mapping[str, Value] | Exception] = [self._checked(row) for row in rows]
-        answers = iter(await self.ask(request, [row for row in checked if not isinstance(row, Exception)], explain=explain))
+        rows, given = _parts(body)
+        try:
+            shared = self.contract.check_shared(given)
+        except RequestError as error:
+            raise RequestError(f"shared.{error.field}", error.reason, error.status) from error
+        checked: list[Mapping[str, Value] | Exception] = [self._checked(row, shared) for row in rows]
+        valid = [row for row in checked if not isinstance(row, Exception)]
+        answers = iter(await self.ask(request, valid, explain=explain) if valid else [])
         done = [one if isinstance(one, Exception) else next(answers) for one in checked]
         first = next((one for one in done if not isinstance(one, Exception)), None)
         told = [_told(one) if isinstance(one, Exception) else one for one in done]
         return Reply(200, self._encode({"request_id": request.id, "answers": told}), **counted(first))
 
-    def _checked(self, row: Mapping[str, Any]) -> Mapping[str, Value] | Exception:
+    def _checked(self, row: Mapping[str, Any], shared: Mapping[str, Value]) -> Mapping[str, Value] | Exception:
         try:
-            return self.contract.check(row)
+            return self.contract.check(row, shared)
         except RequestError as error:
             return error
 
@@ -152,8 +166,8 @@ def counted(answer: Any) -> dict[str, Any]:
     return {name: getattr(answer, name, None) or "" for name in ("answered_by", "version", "variant")}
 
 
-def _merged(body: Any) -> list[dict[str, Any]]:
-    """The rows of ``{"shared": {...}, "rows": [{...}, ...]}``, each with what is shared."""
+def _parts(body: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The rows of ``{"shared": {...}, "rows": [{...}, ...]}``, and what they share."""
     if not isinstance(body, dict) or not body.keys() <= {"shared", "rows"} or not isinstance(body.get("rows"), list):
         raise RequestError(
             "rows", 'The body must be {"rows": [{...}, ...], "shared": {...}}, with the columns that all rows share once.', 400
@@ -166,7 +180,7 @@ def _merged(body: Any) -> list[dict[str, Any]]:
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
             raise RequestError(f"rows[{number}]", "must be an object of columns", 400)
-    return [{**shared, **row} for row in rows]
+    return rows, shared
 
 
 def _told(error: Exception) -> dict[str, Any]:
@@ -175,4 +189,5 @@ def _told(error: Exception) -> dict[str, Any]:
         return {"error": {"field": error.field or None, "message": error.reason}}
     if isinstance(error, MainspringError):
         return {"error": {"field": None, "message": str(error)}}
-    raise error
+    _log.error("A row of a request failed", exc_info=error)
+    return {"error": {"field": None, "message": "The row failed for a reason of ours."}}

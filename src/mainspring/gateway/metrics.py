@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from mainspring.feature_store.workers import WorkerState
 from mainspring.gateway.latencies import RecentLatencies
+from mainspring.gateway.service import Service
 from mainspring.gateway.shared_counts import Counts, Crew, SharedCounts
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -24,6 +25,8 @@ _RECENT = "mainspring_answer_seconds_recent"
 _QUANTILES = (0.5, 0.95, 0.99)
 _READY = "mainspring_workers_ready"
 _RESTARTS = "mainspring_worker_restarts_total"
+_BREAKER = "mainspring_breaker_open"
+_UNSHADOWED = "mainspring_unshadowed_total"
 _GAUGES = {
     "in_flight": "Requests let in and not yet answered.",
     "queue_delay_seconds": "Seconds that the last request waited before its handler.",
@@ -63,7 +66,7 @@ class Metrics:
         self._rejected: Counter[tuple[str, str]] = Counter()
         self._buckets: dict[str, list[int]] = {}
         self._seconds: Counter[str] = Counter()
-        self._watched: dict[str, Callable[[], Mapping[str, float]]] = {}
+        self._watched: list[tuple[Service, Callable[[], Mapping[str, float]]]] = []
 
     def count(self, route: str, status: int, seconds: float, answered_by: str = "", version: str = "", variant: str = "") -> None:
         """Count a finished request and the seconds it took."""
@@ -83,9 +86,9 @@ class Metrics:
         """Count a refused request by its reason."""
         self._rejected[route, reason] += 1
 
-    def watch(self, system: str, counts: Callable[[], Mapping[str, float]]) -> None:
-        """Tell with every scrape what a system has counted, by the names of `OF_SYSTEMS`."""
-        self._watched[system] = counts
+    def watch(self, service: Service, counts: Callable[[], Mapping[str, float]]) -> None:
+        """Ask a service for its health at every scrape, and what of its system is counted by the names of `OF_SYSTEMS`."""
+        self._watched.append((service, counts))
 
     def share(self) -> None:
         """Let the other processes see the counts as they are now."""
@@ -100,7 +103,8 @@ class Metrics:
             for counts in self._shared.others():
                 _add(total, counts)
             crew = _crew(self._shared.crew())
-        return "\n".join([*_counters(total), *_histogram(total), *self._quantiles(), *self._now(), *self._of_systems(), *crew, ""])
+        of_systems = [*self._of_systems(), *self._healths()]
+        return "\n".join([*_counters(total), *_histogram(total), *self._quantiles(), *self._now(), *of_systems, *crew, ""])
 
     def _counts(self) -> Counts:
         buckets = {route: list(counts) for route, counts in self._buckets.items()}
@@ -120,12 +124,21 @@ class Metrics:
             yield f"mainspring_{name} {float(value):g}"
 
     def _of_systems(self) -> Iterator[str]:
-        counted = {system: counts() for system, counts in sorted(self._watched.items())}
+        counted = {service.system.name: counts() for service, counts in self._watched}
         for name, text in OF_SYSTEMS.items():
             yield from _head(f"mainspring_{name}", "counter" if name.endswith("_total") else "gauge", text)
             for system, counts in counted.items():
                 if name in counts:
                     yield _sample(f"mainspring_{name}", {"system": system}, counts[name])
+
+    def _healths(self) -> Iterator[str]:
+        healths = {service.system.name: service.health() for service, _ in self._watched}
+        yield from _head(_BREAKER, "gauge", "Whether a part is left out for a while because it failed or was late, by system and part.")
+        for system, health in healths.items():
+            yield from (_sample(_BREAKER, {"system": system, "part": part}, int(open)) for part, open in health.left_out.items())
+        yield from _head(_UNSHADOWED, "counter", "Answers whose shadow score was left out because the server was behind.")
+        for system, health in healths.items():
+            yield _sample(_UNSHADOWED, {"system": system}, health.unshadowed)
 
 
 def _add(total: Counts, counts: Counts) -> None:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 
@@ -21,13 +21,18 @@ from mainspring.errors import ServingError
 from mainspring.gateway.app import App
 from mainspring.gateway.door import Door, open_door
 from mainspring.gateway.drain import DrainingServer
-from mainspring.gateway.listening import BACKLOG, listen
+from mainspring.gateway.listening import BACKLOG, listen, reserved
 from mainspring.gateway.service import Service
 from mainspring.gateway.settings import Settings
 from mainspring.gateway.shared_counts import SharedCounts
 
+if TYPE_CHECKING:
+    from mainspring.gateway.adapters.grpc_inference import GrpcInference
+
 GRACE_SECONDS = 10
 STUCK_SECONDS = 15
+SWITCH_SECONDS = 0.0005
+"""How soon a busy event loop lets the thread of the batches run: with Python's 5 ms it halves what a slow model answers under overload."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -36,31 +41,37 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     settings: Settings | None = None,
-    announce: Callable[[int], None] | None = None,
+    announce: Callable[[int, int | None], None] | None = None,
     exit_with_parent: bool = False,
     listener: socket.socket | None = None,
     shared: SharedCounts | None = None,
 ) -> None:
     """Serve systems under ``settings`` until SIGTERM or SIGINT, answer what has begun and what comes on open connections meanwhile; return.
 
-    ``port`` 0 takes a free one; ``announce`` gets the actual one as soon as connections are accepted. With
-    ``exit_with_parent`` it also ends when standard input closes. Of several processes that serve together each gets the
-    ``listener`` that they have in common, and ``shared``, what the others have counted. Call it from the main thread.
+    ``port`` 0 takes a free one; ``announce`` gets the actual one as soon as connections are accepted, and that of gRPC, None
+    where the settings ask for none, which answers as soon as HTTP does. With ``exit_with_parent`` it also ends when standard input
+    closes. Of several processes that serve together each gets the ``listener`` that they have in common, and ``shared``, what the
+    others have counted. Call it from the main thread.
 
     Raises:
         DeclarationError: two services have the same system.
-        ServingError: the address cannot be bound.
+        ServingError: an address cannot be bound.
+        MissingExtraError: a package that a setting needs is not installed.
     """
-    door = open_door(settings or Settings(), shared)
-    server, listener = _server(services, door), listener or listen(host, port)
-    with _stopped_by_signals(server):
-        gc.collect()
-        gc.freeze()
-        if announce is not None:
-            announce(listener.getsockname()[1])
-        if exit_with_parent:
-            threading.Thread(target=_await_end_of_input, args=(server,), daemon=True).start()
-        _run(server, door, listener)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    settings = settings or Settings()
+    door = open_door(settings, shared)
+    with reserved(host, settings.grpc.port) as rpc_port:
+        listener = listener or listen(host, port)
+        running = _Running(services, door, listener, host, rpc_port, alone=shared is None)
+        with _stopped_by_signals(running.server):
+            gc.collect()
+            gc.freeze()
+            if announce is not None:
+                announce(listener.getsockname()[1], rpc_port)
+            if exit_with_parent:
+                threading.Thread(target=_await_end_of_input, args=(running.server,), daemon=True).start()
+            running.run()
 
 
 @contextlib.contextmanager
@@ -71,27 +82,68 @@ def background(*services: Service, host: str = "127.0.0.1", port: int = 0, setti
         DeclarationError: two services have the same system.
         ServingError: the address cannot be bound, or the server does not start.
     """
-    door = open_door(settings or Settings())
-    server, listener = _server(services, door), listen(host, port)
-    bound = listener.getsockname()[1]
-    thread = threading.Thread(target=_run, args=(server, door, listener), daemon=True)
-    thread.start()
-    while not server.started and thread.is_alive():
-        time.sleep(0.005)
-    if not server.started:
-        listener.close()
-        raise ServingError(f"Server, {host}:{bound}: it did not start. Its log says why.")
-    try:
-        yield f"{'http' if door.certificate is None else 'https'}://{host}:{bound}"
-    finally:
-        server.should_exit = True
-        thread.join()
+    settings = settings or Settings()
+    door = open_door(settings)
+    with reserved(host, settings.grpc.port) as rpc_port:
+        listener = listen(host, port)
+        bound = listener.getsockname()[1]
+        running = _Running(services, door, listener, host, rpc_port)
+        thread = threading.Thread(target=running.run, daemon=True)
+        thread.start()
+        while not running.server.started and thread.is_alive():
+            time.sleep(0.005)
+        if not running.server.started:
+            listener.close()
+            raise ServingError(f"Server, {host}:{bound}: it did not start. Its log says why.")
+        try:
+            yield f"{'http' if door.certificate is None else 'https'}://{host}:{bound}"
+        finally:
+            running.server.should_exit = True
+            thread.join()
 
 
-def _server(services: Sequence[Service], door: Door) -> uvicorn.Server:
+class _Running:
+    """The application with its servers: HTTP, and gRPC on ``rpc_port``."""
+
+    def __init__(
+        self, services: Sequence[Service], door: Door, listener: socket.socket, host: str, rpc_port: int | None, *, alone: bool = True
+    ) -> None:
+        self._app = App(*services, door=door)
+        self._door = door
+        self._listener = listener
+        self._rpc = None if rpc_port is None else _rpc(self._app, host, rpc_port)
+        self.server = DrainingServer(_config(self._app, door), self._drain, door.metrics.share, alone=alone)
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        with asyncio.Runner(loop_factory=self.server.config.get_loop_factory()) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        try:
+            if self._rpc is not None:
+                await self._rpc.start()
+            await self.server.serve(sockets=[self._listener])
+            if self._rpc is not None:
+                await self._rpc.ended()
+        finally:
+            await self._door.close()
+
+    def _drain(self) -> None:
+        self._app.draining = True
+        if self._rpc is not None:
+            self._rpc.drain(GRACE_SECONDS)
+
+
+def _rpc(app: App, host: str, port: int) -> GrpcInference:
+    from mainspring.gateway.adapters.grpc_inference import GrpcInference
+
+    return GrpcInference(app, host, port)
+
+
+def _config(app: App, door: Door) -> uvicorn.Config:
     certificate = door.certificate
-    app = App(*services, door=door)
-    config = uvicorn.Config(
+    return uvicorn.Config(
         app,
         loop="auto",
         http=cast(Any, _connections(door)),
@@ -106,22 +158,6 @@ def _server(services: Sequence[Service], door: Door) -> uvicorn.Server:
         timeout_graceful_shutdown=GRACE_SECONDS,
         backlog=BACKLOG,
     )
-
-    def draining() -> None:
-        app.draining = True
-
-    return DrainingServer(config, draining, door.metrics.share)
-
-
-def _run(server: uvicorn.Server, door: Door, listener: socket.socket) -> None:
-    async def serve() -> None:
-        try:
-            await server.serve(sockets=[listener])
-        finally:
-            await door.close()
-
-    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
-        runner.run(serve())
 
 
 def _connections(door: Door) -> Any:

@@ -9,6 +9,7 @@ import msgspec
 
 from mainspring.errors import MainspringError
 from mainspring.serving.answer import Ask
+from mainspring.serving.health import Health
 from mainspring.spec import System
 
 
@@ -37,11 +38,12 @@ class Service(Protocol):
         """The declaration."""
         ...
 
-    def answer_many(self, asks: Sequence[Ask]) -> Sequence[msgspec.Struct | MainspringError]:
+    def answer_many(self, asks: Sequence[Ask], *, shadow: bool = True) -> Sequence[msgspec.Struct | MainspringError]:
         """Answer request rows, or say why not, each by itself.
 
         A struct is sent as JSON as it is; its ``answered_by`` and ``version``, where it has them, are counted. An error is a
-        `RequestError` where a required key was never seen, a `ServingError` where nothing could answer.
+        `RequestError` where a required key was never seen, a `ServingError` where nothing could answer. Without ``shadow`` a
+        version that does not answer scores nothing.
         """
         ...
 
@@ -75,6 +77,10 @@ class Service(Protocol):
 
     def ready(self) -> str | None:
         """None when it can answer, else what is missing."""
+        ...
+
+    def health(self) -> Health:
+        """What it left out because it failed or for want of time."""
         ...
 
     def metadata(self) -> dict[str, Any]:

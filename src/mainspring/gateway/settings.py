@@ -113,8 +113,8 @@ class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
 class Overload(Struct, frozen=True, forbid_unknown_fields=True):
     """When requests are refused because those before them have to wait."""
 
-    target: Seconds = Seconds(0.010)
-    interval: Seconds = Seconds(0.100)
+    target: Seconds = Seconds(0.050)
+    interval: Seconds = Seconds(0.500)
     in_flight: Count = 1000
 
 
@@ -141,6 +141,19 @@ class Tls(Struct, frozen=True, forbid_unknown_fields=True):
     client_ca: Path | None = None
 
 
+class Grpc(Struct, frozen=True, forbid_unknown_fields=True):
+    """The port of the Open Inference Protocol over gRPC, 0 for a free one; None is no gRPC."""
+
+    port: Annotated[int, Meta(ge=0, le=65535)] | None = None
+
+
+class Traces(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where spans go (OTLP over HTTP), nowhere without an endpoint; ``ratio`` is the share of the traces begun here."""
+
+    endpoint: Annotated[str, Meta(pattern="^(|https?://.+)$")] = ""
+    ratio: Share = 1.0
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """All of it; every part has safe defaults. docs/gateway.md says what each key does."""
 
@@ -151,6 +164,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     log: Log = Log()
     cors: Cors = Cors()
     tls: Tls | None = None
+    grpc: Grpc = Grpc()
+    traces: Traces = Traces()
 
 
 def read_settings(file: Path) -> Settings:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from mainspring.clock import find_zone, parse_instant
+from mainspring.errors import RequestError
 from mainspring.ingestion.values import Rule
 from mainspring.schema import Type
 from mainspring.spec.aggregate import Value
@@ -19,7 +21,9 @@ def row_decoder(rules: Sequence[Rule]) -> Decode:
     """A function from the bytes of a JSON object to its typed values in the rules' order.
 
     It gives None for whatever is not plainly valid: the checks of `mainspring.ingestion.contract.Contract` say whether it is, and
-    what is wrong. What it does give is what they would.
+    what is wrong. What it does give is what they would. A key that is given twice shows in the number of quotes: where that is not
+    what the values need, the body is read once more, and such a key raises `RequestError`. One is missed, and its last value counts,
+    only beside a column that is left out and a text that holds the word null.
     """
     fields = [_field(f"c{number}", rule) for number, rule in enumerate(rules)]
     renamed = {f"c{number}": rule.field.name for number, rule in enumerate(rules)}
@@ -27,11 +31,16 @@ def row_decoder(rules: Sequence[Rule]) -> Decode:
     decode, astuple = msgspec.json.Decoder(row).decode, msgspec.structs.astuple
     names = [rule.field.name for rule in rules]
     instants = [(rule.field.name, *rule.limits) for rule in rules if rule.field.type == Type.INSTANT]
+    texts = [rule.field.name for rule in rules if rule.field.type in (Type.STR, Type.INSTANT)]
     zones = [rule.field.name for rule in rules if rule.field.zone]
+
+    quoted = 2 * (len(names) + len(texts))
 
     def decoded(body: bytes) -> dict[str, Value] | None:
         try:
             values: dict[str, Any] = dict(zip(names, astuple(decode(body)), strict=True))
+            if body.count(b'"') != (quoted if None not in values.values() else _quoted(values, texts, body)):
+                refuse_repeated(body)
             for name, low, high in instants:
                 if (text := values[name]) is not None:
                     instant = values[name] = parse_instant(text)
@@ -45,6 +54,30 @@ def row_decoder(rules: Sequence[Rule]) -> Decode:
         return values
 
     return decoded
+
+
+def refuse_repeated(body: bytes) -> None:
+    """Refuse an object that has a key twice, of which JSON decoders take the last.
+
+    Raises:
+        RequestError: it has; the field is the key.
+    """
+    json.loads(body, object_pairs_hook=_distinct)
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise RequestError(key[:64], "is given twice")
+        found[key] = value
+    return found
+
+
+def _quoted(values: Mapping[str, Any], texts: Sequence[str], body: bytes) -> int:
+    """How many quotes these values need: two a key, also one with null, and two a text."""
+    given = len(values) - list(values.values()).count(None)
+    return 2 * (given + sum(values[name] is not None for name in texts) + body.count(b"null"))
 
 
 def _field(name: str, rule: Rule) -> tuple[str, Any] | tuple[str, Any, Any]:

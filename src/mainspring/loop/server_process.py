@@ -30,12 +30,20 @@ class ServerProcess:
     """
 
     def __init__(
-        self, *workspaces: Path, port: int = 0, stream: bool = True, workers: int = 1, name: str = "", settings: Path | None = None
+        self,
+        *workspaces: Path,
+        port: int = 0,
+        stream: bool = True,
+        workers: int = 1,
+        name: str = "",
+        settings: Path | None = None,
+        grpc_port: int | None = None,
     ) -> None:
         command = [sys.executable, "-m", "mainspring.gateway", "--port", str(port), "--exit-with-parent"]
         command += [part for workspace in workspaces for part in ("--workspace", str(workspace))]
         command += [] if stream else ["--no-stream"]
         command += [] if settings is None else ["--settings", str(settings)]
+        command += [] if grpc_port is None else ["--grpc-port", str(grpc_port)]
         command += ["--workers", str(workers), "--name", name]
         self.log = workspaces[0] / "server.log"
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -44,7 +52,8 @@ class ServerProcess:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         try:
-            self.port = int(json.loads(line)["port"])
+            ports = json.loads(line)
+            self.port, self.grpc_port = int(ports["port"]), ports.get("grpc_port")
         except (ValueError, KeyError, TypeError) as error:
             self.stop()
             raise ServingError(f"The gateway did not start. Its last words are in {self.log}: {self._tail()}") from error

@@ -27,8 +27,9 @@ class Reading:
     """What `mainspring.spec.Text` declares of reading, stored beside what was learned under it.
 
     Characters that nobody sees are dropped, and those that Unicode calls the same are one (NFKC). ``case`` makes letters
-    small, ``links`` and ``handles`` make each a token, ``digits`` makes every digit a 0. Characters after ``longest`` are not read.
-    Terms are runs of up to ``words`` words, and of ``pieces`` (shortest, longest) characters within a word and its edges.
+    small, ``links`` and ``handles`` make each a token. Characters after ``longest`` are not read.
+    Terms are runs of up to ``words`` words, in which ``digits`` makes every digit a 0, and of ``pieces`` (shortest, longest) characters
+    within a word and its edges, which keep their digits.
     """
 
     case: bool = True
@@ -48,17 +49,22 @@ class Reading:
             text = _LINKS.sub(f" {LINK} ", text)
         if self.handles:
             text = _HANDLES.sub(f" {HANDLE} ", text)
-        return _DIGITS.sub("0", text) if self.digits else text
+        return text
 
     def tokens(self, text: str | None) -> list[str]:
         """The words of a text in order; a mark or a picture is a word of its own, null is the empty text."""
         return [] if text is None else _TOKENS.findall(self.normal(text))
 
+    def words_of(self, tokens: Sequence[str]) -> Sequence[str]:
+        """The words as they stand in runs."""
+        return _DIGITS.sub("0", " ".join(tokens)).split(" ") if self.digits and tokens else tokens
+
     def runs(self, tokens: Sequence[str]) -> Iterator[tuple[str, int, int]]:
         """Runs of words, a space between them: the term, the place of its first word, and how many they are."""
+        words = self.words_of(tokens)
         for length in range(1, self.words + 1):
-            for place in range(len(tokens) - length + 1):
-                yield " ".join(tokens[place : place + length]), place, length
+            for place in range(len(words) - length + 1):
+                yield " ".join(words[place : place + length]), place, length
 
     def cut(self, token: str) -> list[str]:
         """The pieces of one word, its edges being spaces; a word shorter than a piece is one itself."""

@@ -18,7 +18,7 @@ from mainspring.models.protocol import Floats
 from mainspring.models.reading import Reading
 
 TEXTS = "texts.msgpack"
-FORMAT = 1
+FORMAT = 2
 LEAST_TEXTS = 2
 REMEMBERED_WORDS, LONGEST_REMEMBERED = 20_000, 32
 """How many words' pieces are kept at hand, and of how many characters at most, so that nobody can fill the memory."""

@@ -5,11 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
 from mainspring.spec import System
+
+
+class Mark(NamedTuple):
+    """The end of a phase of a batch: what it was, when it ended (``time.perf_counter_ns``), how many rows were in it."""
+
+    phase: str
+    at_ns: int
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +25,7 @@ class Ask:
     """One request row that holds to the contract: ``row`` has the request's columns, derived ones included.
 
     ``arrived_ns`` is the reading of ``time.perf_counter_ns`` when the request was there, ``deadline_ns`` that by which the answer has to
-    be.
+    be. Where there are ``marks``, the start of the batch and the end of each of its phases are added to them.
     """
 
     request_id: str
@@ -25,6 +33,7 @@ class Ask:
     explain: bool
     arrived_ns: int
     deadline_ns: int
+    marks: list[Mark] | None = None
     _unanswered: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
     def claim(self) -> bool:

@@ -9,14 +9,21 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from mainspring.serving.answer import Ask
 
 QUICK_NS = 1_000_000
 """An answer that is expected to take longer than this alone, or a batch than twice this, must not hold up the event loop."""
+LONG_NS = 10_000_000
+"""Nor must the rows of one request that are expected to take longer than this."""
 MOST = 256
+BEHIND_NS = 5_000_000
+"""A server is behind when what waits beside one ask is expected to take longer than this."""
 SWEEP_SECONDS = 0.005
+_MARGIN = 1.5
+"""What is expected to take so much less than the time that is left is begun: work that ends too late is lost."""
 _MEMORY = 0.98
 _SHARE = 0.1
 _EXPLORE = 16
@@ -56,14 +63,15 @@ class CostCurve:
     @property
     def worth(self) -> int:
         """The batch beyond which more rows save no more than a tenth of their cost, and only make the first ones wait."""
-        return math.ceil(min(MOST, max(1.0, self._start / max(_SHARE * self._slope, 1e-9))))
+        return math.ceil(min(MOST, max(1.0, self._start / max(_SHARE * self._slope, 1e-9)))) if self._n else 1
 
     def expect(self, n: int) -> float:
         """Nanoseconds that a batch of ``n`` is expected to take."""
         return self._start + self._slope * n
 
 
-class _Group(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class _Group:
     """Asks of one request, all alike."""
 
     asks: Sequence[Ask]
@@ -82,7 +90,8 @@ class Batcher:
     """Gathers asks in the event loop that it is used in, and answers them with ``run``.
 
     Whatever is there when the last batch is done goes as the next one: no ask waits for others to come. An ask whose turn is expected to
-    end after its deadline, or that is not answered by it, gets what ``run_late`` answers at once. ``run`` is never called twice at a time.
+    end after its deadline, or that is not answered by it, gets what ``run_late`` answers at once. ``run`` is never called twice at a time;
+    meanwhile ``behind`` says whether more was there than can be answered soon.
     """
 
     def __init__(self, run: Run, run_late: Run, held: Held | None = None) -> None:
@@ -92,24 +101,32 @@ class Batcher:
         self._running: list[_Group] = []
         self._costs = {False: CostCurve(), True: CostCurve()}
         self._number = itertools.count()
+        self.behind = False
         self._until_ns = 0
         self._planned = False
         self._thread: ThreadPoolExecutor | None = None
 
     def expected_wait_ns(self, rows: int = 1, explain: bool = False) -> float:
         """How long so many rows that came now would wait for their turn to end."""
+        return (self._remaining() if self._running else 0) + self._expected(rows, explain)
+
+    def _expected(self, rows: int = 0, explain: bool = False) -> float:
+        """What the asks that wait, and so many more rows, are expected to take."""
         waiting = {False: 0, True: 0}
         for group in self._waiting:
             waiting[group.explain] += len(group.asks)
         waiting[explain] += rows
-        begun = max(self._until_ns - time.perf_counter_ns(), 0) if self._running else 0
-        return begun + sum(self._costs[kind].expect(n) for kind, n in waiting.items() if n)
+        return sum(self._costs[kind].expect(n) for kind, n in waiting.items() if n)
+
+    def _remaining(self) -> float:
+        """Nanoseconds that the running batch still takes; one that is over its time, as long again as it is over."""
+        return abs(self._until_ns - time.perf_counter_ns())
 
     def submit(self, asks: Sequence[Ask]) -> asyncio.Future[list[Result]]:
         """The answers to come to the asks of one request, all with one deadline, or the errors that stand in their places."""
         loop = asyncio.get_running_loop()
         group = _Group(asks, loop.create_future())
-        if self._running and time.perf_counter_ns() + self.expected_wait_ns(len(asks), group.explain) > group.deadline_ns:
+        if self._running and _too_late(self.expected_wait_ns(len(asks), group.explain), group.deadline_ns):
             self._answer_late([group])
             return group.future
         self._waiting.append(group)
@@ -132,9 +149,11 @@ class Batcher:
         self._sweep_waiting()
         if self._running or not self._waiting:
             return
-        loop, batch = asyncio.get_running_loop(), self._take()
+        loop, waiting = asyncio.get_running_loop(), self._expected()
+        batch = self._take()
         cost = self._costs[batch[0].explain]
-        if not cost.slow:
+        self.behind = waiting - cost.expect(_rows(batch[:1])) > BEHIND_NS
+        if not cost.slow and cost.expect(_rows(batch)) < LONG_NS:
             results, ns = self._timed(batch)
             self._finish(batch, results, ns)
             if self._held is not None:
@@ -155,15 +174,15 @@ class Batcher:
         Now and then more than are worth it: whether they are is learnt from batches of all sizes.
         """
         explain = self._waiting[0].explain
-        cost, now = self._costs[explain], time.perf_counter_ns()
-        most = cost.worth if next(self._number) % _EXPLORE else MOST
+        cost = self._costs[explain]
+        most = MOST if next(self._number) % _EXPLORE == _EXPLORE - 1 else cost.worth
         batch: list[_Group] = []
         rows, earliest = 0, self._waiting[0].deadline_ns
         while self._waiting and rows < MOST and self._waiting[0].explain == explain:
             group = self._waiting[0]
             earliest = min(earliest, group.deadline_ns)
             expected = cost.expect(rows + len(group.asks))
-            if batch and (rows >= most or now + expected > earliest if cost.slow else expected > 2 * QUICK_NS):
+            if batch and (rows >= most or _too_late(expected, earliest) if cost.slow else expected > 2 * QUICK_NS):
                 break
             batch.append(self._waiting.popleft())
             rows += len(group.asks)
@@ -187,7 +206,7 @@ class Batcher:
         _give(batch, results)
 
     def _sweep(self) -> None:
-        """Answer, while a batch runs, what has passed its deadline."""
+        """Answer, while a batch runs, what has passed its deadline or will."""
         if not self._running:
             return
         self._sweep_waiting()
@@ -196,11 +215,19 @@ class Batcher:
         asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
 
     def _sweep_waiting(self) -> None:
-        now = time.perf_counter_ns()
-        late = [group for group in self._waiting if group.deadline_ns < now]
+        """Answer what would be too late; while nothing runs not the newest, from which is learnt what an answer takes by now."""
+        late = [group for group in self._waiting if self._is_late(group)]
+        if late and not self._running and len(late) == len(self._waiting) and late[-1].deadline_ns > time.perf_counter_ns():
+            late.pop()
         if late:
-            self._waiting = deque([group for group in self._waiting if group.deadline_ns >= now])
+            gone = set(map(id, late))
+            self._waiting = deque([group for group in self._waiting if id(group) not in gone])
             self._answer_late(late)
+
+    def _is_late(self, group: _Group) -> bool:
+        """Whether it could not be answered in time even if its turn were now."""
+        cost = self._costs[group.explain]
+        return _too_late(cost.expect(len(group.asks)) if cost.slow else 0.0, group.deadline_ns)
 
     def _answer_late(self, late: Sequence[_Group]) -> None:
         if not late:
@@ -210,6 +237,10 @@ class Batcher:
         except Exception as error:
             results = error
         _give(late, results)
+
+
+def _too_late(expected_ns: float, deadline_ns: int) -> bool:
+    return time.perf_counter_ns() + _MARGIN * expected_ns > deadline_ns
 
 
 def _rows(batch: Sequence[_Group]) -> int:

@@ -12,7 +12,7 @@ from mainspring.columns import Array, to_array, to_values
 from mainspring.errors import RequestError
 from mainspring.feature_store.online import OnlineStore, as_columns
 from mainspring.schema import Field, Schema, Status
-from mainspring.spec import Aggregate, System, View
+from mainspring.spec import Aggregate, LinearRule, System, View
 from mainspring.spec.evaluate import apply_functions
 
 Row = Mapping[str, Any]
@@ -28,11 +28,16 @@ class FeatureRow(NamedTuple):
 
 
 class FeatureReader:
-    """Builds feature rows; what can be worked out from the declaration is worked out once."""
+    """Builds feature rows; what can be worked out from the declaration is worked out once.
 
-    def __init__(self, system: System, online: OnlineStore, *, patient: bool = False) -> None:
-        """A ``patient`` one waits for the store past the policy's deadline."""
+
+    The functions that ``without`` names are not called: they take their defaults with the status ``unavailable``. A ``patient`` one waits
+    for the store past the policy's deadline.
+    """
+
+    def __init__(self, system: System, online: OnlineStore, without: frozenset[str] = frozenset(), *, patient: bool = False) -> None:
         self._online = online
+        self._left_out = without
         self._deadline = None if patient else system.policy.feature_deadline_us
         self._event_time = system.request.event_time
         self._functions = system.functions
@@ -69,7 +74,7 @@ class FeatureReader:
             if view.required:
                 raise unknown(view, row)
         known = {**row, **dict(zip(self._aggregates, served.values, strict=True))}
-        without = self._without(served.statuses) if Status.UNAVAILABLE in served.statuses else {}
+        without = self._without(served.statuses) if self._left_out or Status.UNAVAILABLE in served.statuses else {}
         known |= self._apply(known, without)
         values = self._values(known)
         return FeatureRow(values, self._statuses(values, served.statuses, without))
@@ -80,7 +85,7 @@ class FeatureReader:
         Raises:
             DeclarationError: a function failed, be it for one of the rows alone.
         """
-        if len(rows) < _FEW or not (self._aggregates or self._functions):
+        if len(rows) < _FEW or self._left_out or not (self._aggregates or self._functions):
             return [self._read_or_error(row) for row in rows]
         columns = {name: [row[name] for row in rows] for name in self._keys}
         served = self._online.read_many(columns, [row[self._event_time] for row in rows], self._deadline)
@@ -131,11 +136,11 @@ class FeatureReader:
         return bytes(states)
 
     def _without(self, statuses: Sequence[int]) -> dict[str, Any]:
-        """The functions that read, directly or not, an aggregate that is unavailable, with their declared defaults."""
+        """The functions left out, and those that read an aggregate that is unavailable, directly or not, with their defaults."""
         unavailable = {name for name, status in zip(self._aggregates, statuses, strict=True) if status == Status.UNAVAILABLE}
         defaults: dict[str, Any] = {}
         for function in self._functions:
-            if not unavailable.isdisjoint(function.inputs):
+            if function.name in self._left_out or not unavailable.isdisjoint(function.inputs):
                 unavailable.add(function.name)
                 defaults[function.name] = function.default
         return defaults
@@ -146,6 +151,15 @@ class FeatureReader:
         named = dict(zip([name for name, _ in inputs], columns, strict=True))
         results = apply_functions([function for function in self._functions if function.name not in without], named)
         return {**without, **{name: _value(result[0]) for name, result in results.items()}}
+
+
+def beside_rules(system: System) -> frozenset[str]:
+    """The functions that no declared rule reads, directly or not."""
+    needed = {baseline.on for baseline in system.baselines if isinstance(baseline, LinearRule)}
+    for function in reversed(system.functions):
+        if function.name in needed:
+            needed |= set(function.inputs)
+    return frozenset(function.name for function in system.functions) - needed
 
 
 def values_of(names: Sequence[str]) -> Callable[[Row], tuple[Any, ...]]:

@@ -8,15 +8,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from mainspring.breaker import Breaker
 from mainspring.clock import Clock
 from mainspring.errors import DeclarationError, MainspringError, RequestError, ServingError
 from mainspring.model_registry.deployment import Deployment
 from mainspring.model_registry.registry import Registry
 from mainspring.schema import Status
-from mainspring.serving.answer import Answer, Ask, Interval, Reason, answer_type
+from mainspring.serving.answer import Answer, Ask, Interval, Mark, Reason, answer_type
 from mainspring.serving.cache import ScoreCache
 from mainspring.serving.features import FeatureRow, values_of
-from mainspring.serving.versions import LoadedVersion, Scores, Versions
+from mainspring.serving.health import Health
+from mainspring.serving.releases import Chain, Live, Releases
+from mainspring.serving.versions import LoadedVersion, Scores
 from mainspring.spec import PREVIOUS, System
 from mainspring.storage.prediction_log import ASKED, Prediction
 
@@ -46,7 +49,6 @@ class _Given(NamedTuple):
     behind: tuple[str, float | None]
 
 
-Chain = list[tuple[str, LoadedVersion]]
 Split = Callable[[Deployment, Mapping[str, Any]], str]
 """Which version is due for a request row, ``champion`` or ``challenger``."""
 
@@ -74,14 +76,28 @@ class PredictionService:
     it is given. While a rollout runs, the version that does not answer scores the same request in shadow.
     """
 
-    def __init__(self, system: System, registry: Registry, features: Features, writer: Writer, clock: Clock, split: Split) -> None:
+    def __init__(
+        self,
+        system: System,
+        registry: Registry,
+        features: Features,
+        writer: Writer,
+        clock: Clock,
+        split: Split,
+        *,
+        few: Features | None = None,
+        breakers: Mapping[str, Breaker] | None = None,
+    ) -> None:
+        """``few`` are the features of late answers, ``features`` without it; ``breakers`` those of what it reads from, for `health`."""
         self.system = system
+        self._breakers = breakers or {}
+        self._unshadowed = 0
         self._split = split
-        self._registry = registry
         self._writer = writer
         self._clock = clock
         self._features = features
-        self._versions = Versions(system, registry)
+        self._few_features = few or features
+        self._releases = Releases(system, registry)
         policy = system.policy
         self._cache = None if policy.cache_us is None else ScoreCache(policy.cache_us, policy.cache_rows)
         self._hash = system.hash
@@ -89,25 +105,19 @@ class PredictionService:
         self._names = [feature.name for feature in system.features]
         self._request = values_of(system.request.columns.names)
         self._event_time = system.request.event_time
-        self._token = -1
-        self._deployment = Deployment()
-        self._chains: dict[str, Chain] = {}
-        self._refresh()
 
     @property
     def deployment(self) -> Deployment:
-        """What the registry says is live now; read again whenever the registry has changed."""
-        if self._registry.token() != self._token:
-            self._refresh()
-        return self._deployment
+        """What answers now: the registry's deployment, or the one before while its versions are being loaded."""
+        return self._releases.current().deployment
 
     def ready(self) -> str | None:
         """None when a model or a rule can answer, else what is missing."""
-        champion = self.deployment.champion
+        live = self._releases.current()
+        champion = live.deployment.champion
         if champion is None:
             return f"System '{self.system.name}' has no promoted version yet. Train and promote one: mainspring run {self.system.name}."
-        version = self._versions.get(champion)
-        return None if version.model is not None or version.rules else f"Version {champion} cannot be loaded: {version.problem}"
+        return None if live.answers() else f"Version {champion} cannot be loaded: {live.versions[champion].problem}"
 
     def answer_many(self, asks: Sequence[Ask], *, shadow: bool = True) -> list[Answer | MainspringError]:
         """The answer to each ask, or the error that stands in its place, in one pass; what one row breaks, breaks for that row alone.
@@ -118,51 +128,50 @@ class PredictionService:
         Raises:
             StorageError: the answers cannot be logged; none of them counts.
         """
-        return self._answer(asks, self.deployment, self._chains, shadow)
-
-    @property
-    def chain(self) -> Chain:
-        """Who may answer where the champion is due, in order."""
-        return self._chains["champion"]
+        live = self._releases.current()
+        if not shadow and live.deployment.challenger is not None:
+            self._unshadowed += len(asks)
+        return self._answer(asks, self._features, live, live.chains, shadow)
 
     def answer_by(self, chain: Chain, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
         """Like `answer_many`, by these alone, whatever is live."""
-        return self._answer(asks, Deployment(), {ASKED: chain}, shadow=False, only=ASKED)
+        alone = Live(Deployment(), {}, {ASKED: chain})
+        return self._answer(asks, self._features, alone, alone.chains, shadow=False, only=ASKED)
 
     def answer_late(self, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
-        """Like `answer_many`, by the rules of the fallback chain alone: for asks that the model cannot answer by their deadline."""
-        rules = {variant: [one for one in chain if one[0] not in BY_MODEL] for variant, chain in self._chains.items()}
-        answers = self._answer(asks, self._deployment, rules, shadow=False, because=LATE)
+        """Like `answer_many`, by the rules of the fallback chain alone: for asks that the model cannot answer by their deadline.
+
+        Functions that no rule reads may be what is slow: they are not called, and are logged as unavailable.
+        """
+        live = self._releases.current()
+        rules = {variant: [one for one in chain if one[0] not in BY_MODEL] for variant, chain in live.chains.items()}
+        answers = self._answer(asks, self._few_features, live, rules, shadow=False, because=LATE)
         for ask in asks:
             ask.claim()
         return [ServingError(f"{LATE} Ask again later, or allow more time.") if isinstance(one, ServingError) else one for one in answers]
 
-    def _refresh(self) -> None:
-        token = self._registry.token()
-        deployment = self._registry.deployment(self.system.name)
-        live = (deployment.champion, deployment.previous, deployment.challenger)
-        self._versions.keep([version for version in live if version is not None])
-        self._chains = {variant: self._chain(deployment, variant) for variant in ("champion", "challenger")}
-        self._deployment, self._token = deployment, token
-
     def _answer(
         self,
         asks: Sequence[Ask],
-        deployment: Deployment,
+        reader: Features,
+        live: Live,
         chains: Mapping[str, Chain],
         shadow: bool,
         because: str | None = None,
         only: str = "",
     ) -> list[Answer | MainspringError]:
-        found: list[Any] = self._read([ask.row for ask in asks])
+        traced = [ask.marks for ask in asks if ask.marks is not None]
+        _mark(traced, "begin", len(asks))
+        found: list[Any] = _read(reader, [ask.row for ask in asks])
+        _mark(traced, "features", len(asks))
         places = [place for place, features in enumerate(found) if isinstance(features, FeatureRow)]
         given: list[tuple[int, _Given]] = []
-        variants = {place: only or self._split(deployment, asks[place].row) for place in places}
+        variants = {place: only or self._split(live.deployment, asks[place].row) for place in places}
         for variant in dict.fromkeys(variants.values()):
             own = [place for place in places if variants[place] == variant]
             rows = [found[place] for place in own]
-            shadowed = self._shadow(deployment, rows, variant) if shadow else [("", None)] * len(rows)
             scores = self._score(chains[variant], rows, because)
+            shadowed = self._shadow(live, rows, variant) if shadow else [("", None)] * len(rows)
             for place, features, scored, behind in zip(own, rows, scores, shadowed, strict=True):
                 if isinstance(scored, MainspringError):
                     found[place] = scored
@@ -172,18 +181,12 @@ class PredictionService:
                     explained = asks[place].explain and scored.answered_by in BY_MODEL
                     reasons = self._reasons(scored, features) if explained else []
                     given.append((place, _Given(asks[place], variant, features, scored, reasons, behind)))
+        _mark(traced, "model", len(asks))
         self._log([one for _, one in given])
+        _mark(traced, "log", len(asks))
         for place, one in given:
             found[place] = self._compose(one)
         return found
-
-    def _read(self, rows: Sequence[Mapping[str, Any]]) -> list[FeatureRow | MainspringError]:
-        try:
-            return list(self._features.read_many(rows))
-        except DeclarationError as error:
-            if len(rows) > 1:
-                return [features for row in rows for features in self._read([row])]
-            return [error]
 
     def _reasons(self, scored: _Scored, features: FeatureRow) -> list[tuple[str, float]]:
         try:
@@ -223,6 +226,12 @@ class PredictionService:
         """Rows that the cache had and had not, where one is declared."""
         return {} if self._cache is None else {"cache_hits_total": self._cache.hits, "cache_misses_total": self._cache.misses}
 
+    def health(self) -> Health:
+        """Which live versions and stores are left out by their breakers, and how many answers had to go without a shadow score."""
+        versions = self._releases.current().versions
+        breakers = {**self._breakers, **{id: version.breaker for id, version in versions.items()}}
+        return Health({name: breaker.open for name, breaker in breakers.items()}, self._unshadowed)
+
     def metadata(self) -> dict[str, Any]:
         """What answers now: the live versions and the stage of the rollout."""
         deployment = self.deployment
@@ -256,20 +265,12 @@ class PredictionService:
     def _nothing(self) -> ServingError:
         return ServingError(f"System '{self.system.name}': no model and no rule could answer. Train and promote a version.")
 
-    def _chain(self, deployment: Deployment, variant: str) -> Chain:
-        """Who may answer, in order."""
-        due = deployment.challenger if variant == "challenger" else deployment.champion
-        live = [version for version in dict.fromkeys((due, deployment.champion, deployment.previous)) if version is not None]
-        chain = [("model", self._versions.get(live[0]))] if live else []
-        for name in self.system.policy.fallback:
-            chain += [(name, self._versions.get(version)) for version in (live[1:] if name == PREVIOUS else live)]
-        return chain
-
-    def _shadow(self, deployment: Deployment, rows: Sequence[FeatureRow], variant: str) -> list[tuple[str, float | None]]:
+    def _shadow(self, live: Live, rows: Sequence[FeatureRow], variant: str) -> list[tuple[str, float | None]]:
+        deployment = live.deployment
         other = deployment.champion if variant == "challenger" else deployment.challenger
         if deployment.challenger is None or other is None:
             return [("", None)] * len(rows)
-        results = self._predict(self._versions.get(other), rows)
+        results = self._predict(live.versions[other], rows)
         return [(other, None if isinstance(result, ServingError) else self._clip(*result)[0]) for result in results]
 
     def _clip(self, score: float, low: float | None, high: float | None) -> tuple[float, float | None, float | None]:
@@ -300,6 +301,22 @@ class PredictionService:
             tuple([_reason(name, values, effect) for name, effect in reasons]),
             flags,
         )
+
+
+def _mark(traced: Sequence[list[Mark]], phase: str, rows: int) -> None:
+    if traced:
+        mark = Mark(phase, time.perf_counter_ns(), rows)
+        for marks in traced:
+            marks.append(mark)
+
+
+def _read(reader: Features, rows: Sequence[Mapping[str, Any]]) -> list[FeatureRow | MainspringError]:
+    try:
+        return list(reader.read_many(rows))
+    except DeclarationError as error:
+        if len(rows) > 1:
+            return [features for row in rows for features in _read(reader, [row])]
+        return [error]
 
 
 def _reason(name: str, values: Mapping[str, Any], effect: float) -> Reason:

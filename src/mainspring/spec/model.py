@@ -25,6 +25,9 @@ CALIBRATIONS = ("isotonic", "platt")
 RETRAINS = ("full", "incremental", "both")
 INTERVALS = ("residuals", "quantiles")
 SETS = ("lac", "aps", "raps")
+LEAVES = {"binary": 15}
+ROW_FRACTIONS = {"binary": 0.5, "ranking": 0.7}
+"""By task, how many leaves a tree of `LightGBM` has and from how many rows or queries it learns, where other than its usual."""
 FURTHER = 10
 """Going on from a fitted model takes one in so many of its trees or epochs."""
 _OF_XGBOOST = {
@@ -175,14 +178,17 @@ class LightGBM(Model):
 
     ``objective`` is one of `OBJECTIVES`; ``quantile`` that of the objective ``quantile``; ``classes`` their number for
     ``multiclass``. With ``patience`` trees are added until the loss on the holdout has not fallen for so many. ``bins`` are the steps of
-    a column, of as many rows each, between which a split can fall: rare rows lie in the last of them.
+    a column, of as many rows each, between which a split can fall: rare rows lie in the last of them. ``row_fraction`` is the share of
+    the rows that is drawn anew for each tree, of whole queries where they are ranked. It and ``leaves`` are those of `LEAVES` and
+    `ROW_FRACTIONS` for the task, where nothing is declared; else 31 and all rows.
     """
 
     objective: str = "regression"
     trees: int = 300
-    leaves: int = 31
+    leaves: int | None = None
     learning_rate: float = 0.05
     min_leaf_rows: int = 20
+    row_fraction: float | None = None
     feature_fraction: float = 1.0
     l2: float = 1.0
     bins: int = 1_023
@@ -194,8 +200,11 @@ class LightGBM(Model):
         Model.__post_init__(self)
         if self.objective not in OBJECTIVES:
             raise self._error(f"objective '{self.objective}' is not known.{did_you_mean(self.objective, OBJECTIVES)}")
-        if self.trees < 1 or self.leaves < 2 or self.bins < 2 or not 0 < self.learning_rate <= 1:
+        leaves, fraction = self._size
+        if self.trees < 1 or leaves < 2 or self.bins < 2 or not 0 < self.learning_rate <= 1:
             raise self._error("needs trees >= 1, leaves >= 2, bins >= 2 and 0 < learning_rate <= 1.")
+        if not 0 < fraction <= 1:
+            raise self._error(f"row_fraction={fraction} must be a share above 0, at most 1.")
         _check_classes(self, self.classes)
 
     @property
@@ -206,8 +215,16 @@ class LightGBM(Model):
     @property
     def learner(self) -> tuple[str, dict[str, Any]]:
         """See `Model`."""
-        own = ("objective", "trees", "leaves", "learning_rate", "min_leaf_rows", "feature_fraction", "l2", "bins", "classes", "patience")
-        return "lightgbm", {**{name: getattr(self, name) for name in own}, "alpha": self.quantile}
+        own = ("objective", "trees", "learning_rate", "min_leaf_rows", "feature_fraction", "l2", "bins", "classes", "patience")
+        leaves, fraction = self._size
+        settings = {name: getattr(self, name) for name in own}
+        return "lightgbm", {**settings, "leaves": leaves, "row_fraction": fraction, "alpha": self.quantile}
+
+    @property
+    def _size(self) -> tuple[int, float]:
+        """The leaves of a tree, and the share of the rows that it learns from."""
+        leaves = LEAVES.get(self.task, 31) if self.leaves is None else self.leaves
+        return leaves, ROW_FRACTIONS.get(self.task, 1.0) if self.row_fraction is None else self.row_fraction
 
     @property
     def further(self) -> tuple[str, dict[str, Any]]:

@@ -13,10 +13,11 @@ class Text:
     """A feature of free text, which a model reads as words and pieces of words instead of as a category.
 
     ``column`` is the feature's name. Characters that nobody sees are dropped, and those that Unicode calls the same are one (NFKC);
-    ``case`` makes letters small, ``links`` and ``handles`` (``@name``) make each of them one token, ``digits`` makes every digit a 0;
-    characters after ``longest`` are not read. Terms are runs of up to ``words`` words and of ``pieces`` (shortest, longest)
-    characters within a word; of each kind at most ``terms`` are kept, the most frequent. ``l2`` is the penalty on a term's weight
-    against the summed loss.
+    ``case`` makes letters small, ``links`` and ``handles`` (``@name``) make each of them one token; characters after ``longest`` are
+    not read. Terms are runs of up to ``words`` words, in which ``digits`` makes every digit a 0, and of ``pieces`` (shortest, longest)
+    characters within a word, which keep their digits; of each kind at most ``terms`` are kept, the most frequent. ``l2`` is the penalty
+    on a term's weight against the summed loss. Of classes, ``ratio`` is how far, from 0 to 1, it follows what the term tells: it is less
+    for terms of one class, and more for those that all classes use alike.
     """
 
     column: str
@@ -29,6 +30,7 @@ class Text:
     longest: int = 4_000
     terms: int = 200_000
     l2: float = 0.4
+    ratio: float = 0.5
 
     def __post_init__(self) -> None:
         if self.pieces is not None:
@@ -39,6 +41,8 @@ class Text:
             raise self._error("there is nothing to read: words must be at least 1, or pieces given.")
         if self.longest < 1 or self.terms < 1 or not self.l2 > 0:
             raise self._error("needs longest >= 1, terms >= 1 and l2 > 0.")
+        if not 0 <= self.ratio <= 1:
+            raise self._error(f"ratio={self.ratio} must be from 0, the same penalty for all terms, to 1.")
 
     @property
     def reading(self) -> dict[str, Any]:

@@ -51,4 +51,4 @@ def fit_apart(spec: Model, lesson: Examples) -> tuple[dict[str, TextScores], dic
 def _terms(text: Text, columns: Mapping[str, Array]) -> Terms:
     texts = columns[text.column]
     vocabulary = Vocabulary.fit(Reading.from_dict(text.reading), texts.tolist(), text.terms)
-    return Terms.of(vocabulary, texts, text.l2)
+    return Terms.of(vocabulary, texts, text.l2, text.ratio)

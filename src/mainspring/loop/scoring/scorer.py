@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import random
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pyarrow as pa
 
+from mainspring.breaker import Breaker
 from mainspring.clock import SystemClock
 from mainspring.errors import MainspringError, RegistryError
 from mainspring.feature_store.offline import OfflineStore
@@ -19,8 +23,9 @@ from mainspring.loop.scoring.reading import Chunk
 from mainspring.model_registry.registry import Registry, open_registry
 from mainspring.serving.answer import Ask
 from mainspring.serving.features import FeatureReader, feature_schema
+from mainspring.serving.releases import Releases
 from mainspring.serving.service import Features, PredictionService
-from mainspring.serving.versions import load, load_system
+from mainspring.serving.versions import LoadedVersion, load, load_system
 from mainspring.spec import System
 from mainspring.storage.prediction_log import Prediction, PredictionColumns
 from mainspring.storage.prediction_table import to_table
@@ -56,7 +61,7 @@ class Scorer:
         self._columns = PredictionColumns(system.request.columns, feature_schema(system))
         self._kept = _Kept()
         self._service = PredictionService(system, registry, features, self._kept, SystemClock(), lambda *_: "champion")
-        versions = {id: load(system, registry, id) for _, id in chain}
+        versions = {id: _patient(load(system, registry, id)) for _, id in chain}
         self._chain = [(name, versions[id]) for name, id in chain]
         if len(chain) == 1 and self._chain[0][1].model is None:
             raise RegistryError(f"{chain[0][1]} cannot be loaded, and nothing stands in for it: {self._chain[0][1].problem}")
@@ -85,6 +90,11 @@ class Scorer:
         return Scored(placed, sorted(rejected, key=lambda one: int(one["row"])))
 
 
+def _patient(version: LoadedVersion) -> LoadedVersion:
+    """The version that is asked for every row: nobody waits for it, so that it is never left out."""
+    return replace(version, deadline=math.inf, breaker=Breaker(time.monotonic, random.Random(), _NEVER))
+
+
 class _Kept:
     """What stands in the place of the prediction log."""
 
@@ -109,13 +119,7 @@ def chain_of(system: System, registry: Registry, which: str | None) -> Chain:
         return (("model", registry.resolve(system.name, which).id),)
     if registry.deployment(system.name).champion is None:
         raise RegistryError(f"System '{system.name}' has no promoted version. Name one: --version NUMBER.")
-    service = PredictionService(system, registry, _Nothing(), _Kept(), SystemClock(), lambda *_: "champion")
-    return tuple((name, version.id) for name, version in service.chain)
-
-
-class _Nothing:
-    def read_many(self, rows: Sequence[Any]) -> list[Any]:  # noqa: ARG002
-        return []
+    return tuple((name, version.id) for name, version in Releases(system, registry).current().chains["champion"])
 
 
 @contextmanager

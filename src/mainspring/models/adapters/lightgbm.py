@@ -26,6 +26,7 @@ class LightGBMLearner:
     """Settings of LightGBM by its own names, as JSON; see `mainspring.models.protocol.Learner`.
 
     ``objective`` is one of LightGBM's; ``classes`` their number where there are several; ``alpha`` the quantile of ``quantile``.
+    ``row_fraction`` is the share of the rows, or whole queries where they are ranked, that is drawn for each tree.
     With ``patience`` trees are added until the held-out loss has not fallen for so many, and those up to the best are kept.
     """
 
@@ -34,6 +35,7 @@ class LightGBMLearner:
     leaves: int = 31
     learning_rate: float = 0.05
     min_leaf_rows: int = 20
+    row_fraction: float = 1.0
     feature_fraction: float = 1.0
     l2: float = 1.0
     bins: int = 1_023
@@ -65,6 +67,9 @@ class LightGBMLearner:
             "num_leaves": self.leaves,
             "learning_rate": self.learning_rate,
             "min_data_in_leaf": self.min_leaf_rows,
+            "bagging_fraction": self.row_fraction,
+            "bagging_freq": 1 if self.row_fraction < 1 else 0,
+            "bagging_by_query": rows.groups is not None,
             "feature_fraction": self.feature_fraction,
             "lambda_l2": self.l2,
             "alpha": self.alpha,

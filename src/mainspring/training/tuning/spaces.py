@@ -118,7 +118,8 @@ def _current(model: Model, name: str, text: str) -> Any:
     known = [field.name for field in fields(model) if field.name not in {one.name for one in fields(Model)}]
     if name not in known:
         raise DeclarationError(f"{type(model).__name__}, '{text}': it has no setting '{name}'.{did_you_mean(name, known)}")
-    return getattr(model, name)
+    declared = getattr(model, name)
+    return model.learner[1].get(name) if declared is None else declared
 
 
 def _example(model: Model) -> str:
