@@ -142,7 +142,7 @@ def test_a_scrape_tells_of_all_workers_and_every_answer_is_in_the_log(
     time.sleep(1.3)
     counted = metric(
         server,
-        'mainspring_requests_total{route="/v1/delivery",status="200",answered_by="model",version="model:delivery:1",variant="champion"}',
+        'mainspring_requests_total{route="/v1/delivery",system="delivery",status="200",answered_by="model",version="model:delivery:1",variant="champion"}',
     )
     assert counted == tally.answered
     rows, after = log.read(cursor)

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -67,12 +68,27 @@ class MemoryLog:
         return self.end - batch.num_rows
 
 
+@dataclass
+class AskedRule:
+    service: RuleService
+    size: int
+    number: int
+
+    def answer_many(self, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
+        return [Answer(ask.request_id, self.number * ask.row["miles"], "rule", str(self.number), []) for ask in asks]
+
+    def answer_late(self, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
+        return [ServingError("System 'eta': too late.") for _ in asks]
+
+
 class RuleService:
     """Two minutes a mile; some zones are special."""
 
     def __init__(self, folder: Path) -> None:
         self.system = SYSTEM
         self.problem: str | None = None
+        self.size = 100
+        self.loads: list[int] = []
         self._ingestor = Ingestor(MemoryLog(), {"trips": trips, "arrivals": arrivals}, Quarantine(folder))
 
     def answer_many(self, asks: Sequence[Ask], *, shadow: bool = True) -> list[Answer | MainspringError]:
@@ -98,6 +114,18 @@ class RuleService:
     def ingest(self, source: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
         ingested = self._ingestor.ingest_rows(source, rows, SystemClock().now())
         return {"accepted": ingested.accepted, "rejected": ingested.rejected}
+
+    def load(self, version: int, most: int) -> AskedRule:
+        if version == 404:
+            raise RequestError("version", "System 'eta' has no version 404.", 404)
+        if self.size > most:
+            raise RequestError("version", f"needs {self.size} bytes, of {most}")
+        time.sleep(0.05)
+        self.loads.append(version)
+        return AskedRule(self, self.size, version)
+
+    def counts(self) -> dict[str, float]:
+        return {}
 
     def ready(self) -> str | None:
         return self.problem

@@ -27,9 +27,10 @@ PATHS = {
         "/v2/models/eta",
         "/v2/models/eta/ready",
         "/v2/models/eta/infer",
-        "/v2/repository/index",
+        *("/v2/models/eta/versions/{version}", "/v2/models/eta/versions/{version}/ready", "/v2/models/eta/versions/{version}/infer"),
+        *("/v2/repository/index", "/v2/repository/models/eta/load", "/v2/repository/models/eta/unload"),
     ),
-    *("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"),
+    *("/healthz", "/readyz", "/readyz/eta", "/metrics", "/openapi.json", "/docs"),
 }
 
 
@@ -238,19 +239,19 @@ def test_metrics_count_what_happened(client):
     client.get("/nothing/here")
     after = samples(client)
     for name, more in {
-        'mainspring_requests_total{route="/v1/eta",status="200",answered_by="rule",version="",variant=""}': 1,
-        'mainspring_requests_total{route="/v1/eta",status="422",answered_by="",version="",variant=""}': 2,
-        'mainspring_requests_total{route="other",status="404",answered_by="",version="",variant=""}': 1,
-        'mainspring_rejected_total{route="/v1/eta",reason="miles"}': 1,
-        'mainspring_rejected_total{route="/v1/eta",reason="other"}': 1,
-        'mainspring_rejected_total{route="/v1/eta",reason="malformed"}': 1,
-        'mainspring_request_seconds_count{route="/v1/eta"}': 4,
-        'mainspring_request_seconds_bucket{route="/v1/eta",le="+Inf"}': 4,
+        'mainspring_requests_total{route="/v1/eta",system="eta",status="200",answered_by="rule",version="",variant=""}': 1,
+        'mainspring_requests_total{route="/v1/eta",system="eta",status="422",answered_by="",version="",variant=""}': 2,
+        'mainspring_requests_total{route="other",system="",status="404",answered_by="",version="",variant=""}': 1,
+        'mainspring_rejected_total{route="/v1/eta",system="eta",reason="miles"}': 1,
+        'mainspring_rejected_total{route="/v1/eta",system="eta",reason="other"}': 1,
+        'mainspring_rejected_total{route="/v1/eta",system="eta",reason="malformed"}': 1,
+        'mainspring_request_seconds_count{route="/v1/eta",system="eta"}': 4,
+        'mainspring_request_seconds_bucket{route="/v1/eta",system="eta",le="+Inf"}': 4,
     }.items():
         assert after[name] - before.get(name, 0) == more, name
     buckets = [value for name, value in after.items() if name.startswith('mainspring_request_seconds_bucket{route="/v1/eta"')]
     assert buckets == sorted(buckets)
-    assert 0 < after['mainspring_request_seconds_sum{route="/v1/eta"}'] < math.inf
+    assert 0 < after['mainspring_request_seconds_sum{route="/v1/eta",system="eta"}'] < math.inf
 
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)

@@ -53,7 +53,7 @@ def test_who_may_do_what(serving):
     assert (refused.status_code, refused.json()["error"]["field"]) == (403, "explain")
     assert client.post("/v1/eta/events/trips", json=[], headers=by(PLAIN.secret)).status_code == 403
     text = client.get("/metrics", headers=by(FULL.secret)).text
-    assert 'mainspring_rejected_total{route="/v1/eta/events/trips",reason="forbidden"} 1' in text
+    assert 'mainspring_rejected_total{route="/v1/eta/events/trips",system="eta",reason="forbidden"} 1' in text
 
 
 def test_more_than_a_client_may_ask(serving):
@@ -161,6 +161,7 @@ def test_the_page_may_load_nothing(client):
 def test_quantiles_and_saturation_are_metrics(client):
     client.post("/v1/eta", json=TRIP)
     text = client.get("/metrics").text
-    assert 'mainspring_answer_seconds_recent{route="/v1/eta",version="",variant="",answered_by="rule",quantile="0.99"} 0.0' in text
+    labels = 'route="/v1/eta",system="eta",version="",variant="",answered_by="rule",quantile="0.99"'
+    assert f"mainspring_answer_seconds_recent{{{labels}}} 0.0" in text
     for name in ("in_flight", "queue_delay_seconds", "overloaded", "loop_lag_seconds", "connections"):
         assert f"\n# TYPE mainspring_{name} gauge\nmainspring_{name} " in text

@@ -233,7 +233,7 @@ def test_the_deadline_of_a_call_is_that_of_its_answer(tmp_path: Any) -> None:
         assert time.perf_counter() - began < 0.5
         slow.join()
         text = httpx.get(f"{url}/metrics", trust_env=False).text
-        assert 'mainspring_requests_total{route="/v2/models/eta/infer",status="200"' in text
+        assert 'mainspring_requests_total{route="/v2/models/eta/infer",system="eta",status="200"' in text
 
 
 def test_a_call_that_has_begun_is_answered_at_the_end(tmp_path: Any) -> None:

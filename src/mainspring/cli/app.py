@@ -23,6 +23,7 @@ from mainspring.cli.keys import keys
 from mainspring.cli.models import models
 from mainspring.cli.releasing import instant, rollout
 from mainspring.cli.runs import runs
+from mainspring.cli.scoring import score
 from mainspring.cli.streaming import dead_letters, stream
 from mainspring.cli.training import train
 from mainspring.cli.tuning import tune
@@ -155,8 +156,14 @@ def draw(system: str, form: str, output: Path | None) -> None:
 
 
 @main.command()
-@click.argument("system")
-@workspace_option
+@click.argument("systems", nargs=-1, required=True, metavar="SYSTEM...")
+@click.option(
+    "--workspace",
+    "workspaces",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Folder of a run, once for each system in their order; the newest of each under mainspring-work/.",
+)
 @click.option("--port", default=8000, show_default=True, help="Port on 127.0.0.1; 0 for a free one.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that answer, on one port.")
 @click.option(
@@ -167,9 +174,15 @@ def draw(system: str, form: str, output: Path | None) -> None:
     "--settings", type=click.Path(path_type=Path), default=None, help="TOML file of who may come in, limits, logs: docs/gateway.md."
 )
 def serve(
-    system: str, workspace: Path | None, port: int, workers: int, grpc_port: int | None, no_stream: bool, settings: Path | None
+    systems: tuple[str, ...],
+    workspaces: tuple[Path, ...],
+    port: int,
+    workers: int,
+    grpc_port: int | None,
+    no_stream: bool,
+    settings: Path | None,
 ) -> None:
-    """Serve a system's live version over HTTP, and gRPC if asked to, from the workspace of a run.
+    """Serve the live versions of one system or several over HTTP, and gRPC if asked to, each from the workspace of a run.
 
     A worker that dies is started again. SIGTERM ends the server once it has answered what has begun; with several workers SIGHUP
     replaces them one by one without a failed request.
@@ -178,18 +191,24 @@ def serve(
     Example:
       mainspring serve eta --port 8000
       mainspring serve eta --workers 4 --settings gateway.toml
+      mainspring serve eta fraud
     """
-    from mainspring.cli.running import serve_workspace
+    from mainspring.cli.running import serve_workspaces
     from mainspring.cli.systems import newest_workspace
 
     if settings is not None:
         from mainspring.gateway.settings import read_settings
 
         read_settings(settings)
-    folder = workspace or newest_workspace(system)
-    serve_workspace(folder, port, stream=not no_stream, workers=workers, settings=settings, grpc_port=grpc_port)
+    if workspaces and len(workspaces) != len(systems):
+        raise click.UsageError(
+            f"{len(systems)} systems, {len(workspaces)} workspaces. Give --workspace once for each system, or not at all."
+        )
+    folders = workspaces or [newest_workspace(system) for system in systems]
+    serve_workspaces(folders, port, stream=not no_stream, workers=workers, settings=settings, grpc_port=grpc_port)
 
 
+main.add_command(score)
 main.add_command(bench)
 main.add_command(keys)
 

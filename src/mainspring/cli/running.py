@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,7 @@ def run_system(
         bars.step("report", 1, 1)
     show(report, as_json=as_json)
     if keep_serving:
-        serve_workspace(folder, port)
+        serve_workspaces([folder], port)
 
 
 def report_on(folder: Path, declared: System, *, as_json: bool, quiet: bool = False) -> Report:
@@ -95,24 +96,24 @@ def show(report: Report, *, as_json: bool) -> None:
         print_report(report, Console(width=None if sys.stdout.isatty() else 120))
 
 
-def serve_workspace(
-    folder: Path, port: int, *, stream: bool = True, workers: int = 1, settings: Path | None = None, grpc_port: int | None = None
+def serve_workspaces(
+    folders: Sequence[Path], port: int, *, stream: bool = True, workers: int = 1, settings: Path | None = None, grpc_port: int | None = None
 ) -> None:
-    """Serve until told to stop; with ``stream`` the server also keeps the online store up with the event log.
+    """Serve a system of each folder until told to stop; with ``stream`` the server also keeps the online store up with the event log.
 
     SIGTERM and SIGHUP go on to the server; of a terminal that is closed, SIGHUP ends it.
     """
     from mainspring.loop.server_process import ServerProcess
 
-    with ServerProcess(folder, port=port, stream=stream, workers=workers, settings=settings, grpc_port=grpc_port) as server:
+    with ServerProcess(*folders, port=port, stream=stream, workers=workers, settings=settings, grpc_port=grpc_port) as server:
         for number in [signal.SIGTERM] if sys.stdin.isatty() or workers == 1 else [signal.SIGTERM, signal.SIGHUP]:
             signal.signal(number, lambda number, _: server.send(number))
         rpc = "" if server.grpc_port is None else f"  gRPC: 127.0.0.1:{server.grpc_port}"
-        click.echo(f"Serving {folder} on {server.url}{rpc}  docs: {server.url}/docs  stop: Ctrl-C")
+        click.echo(f"Serving {', '.join(map(str, folders))} on {server.url}{rpc}  docs: {server.url}/docs  stop: Ctrl-C")
         try:
             code = server.wait()
         except KeyboardInterrupt:
             code = 0
             click.echo("Stopped.")
     if code:
-        raise ServingError(f"The server ended with {code}. Its last words are in {folder}/server.log.")
+        raise ServingError(f"The server ended with {code}. Its last words are in {folders[0]}/server.log.")

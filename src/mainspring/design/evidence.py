@@ -30,6 +30,7 @@ from mainspring.metrics.intervals import quantile_interval, wilson
 from mainspring.model_registry.deployment import Decision
 from mainspring.model_registry.registry import Registry, open_registry
 from mainspring.monitoring.labels import match
+from mainspring.monitoring.reading import own
 from mainspring.schema import EVENT_TIME
 from mainspring.serving.versions import load_system
 from mainspring.spec import RecentRatio, System
@@ -100,7 +101,7 @@ def _collect(workspace: Workspace, registry: Registry, declared: System | None) 
     tables = Tables(workspace.tables)
     with closing(open_log(workspace.events_url)) as log:
         tables.catch_up(log)
-    predictions, _ = PredictionLog(workspace.predictions).read()
+    predictions = own(PredictionLog(workspace.predictions).read()[0])
     if not len(predictions):
         raise StorageError(f"{workspace.path} has answered no request yet. Let the run go on: mainspring run {system.name}")
     predictions = predictions.sort_by("as_of")

@@ -1,4 +1,4 @@
-"""The HTTP face of one system: a thin ASGI application, its server and supervisor, and the sticky split of traffic."""
+"""The HTTP face of systems: a thin ASGI application, its server and supervisor, and the sticky split of traffic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m mainspring.gateway``: serve one workspace; prints ``{"port": ...}`` as soon as it listens.
+"""``python -m mainspring.gateway``: serve workspaces, a system each; prints ``{"port": ...}`` as soon as it listens.
 
 With ``--workers`` it is the supervisor of processes that it starts as itself, with the arguments that its help does not name.
 """
@@ -13,6 +13,9 @@ import secrets
 import socket
 import sys
 import tempfile
+from contextlib import ExitStack
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +47,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m mainspring.gateway")
-    parser.add_argument("--workspace", type=Path, required=True)
+    parser.add_argument("--workspace", type=Path, action="append", required=True, help="of a system; once for each")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="processes that answer")
@@ -68,13 +71,16 @@ def _serve(arguments: argparse.Namespace) -> None:
     listener = None if arguments.listener is None else socket.socket(fileno=arguments.listener)
     shared = None if arguments.shared is None else SharedCounts(arguments.shared, f"{arguments.worker}-{secrets.token_hex(4)}")
     worker = "-".join(filter(None, (arguments.name, str(arguments.worker))))
-    with opened(Workspace(arguments.workspace), stream=not arguments.no_stream, worker=worker) as backend:
+    with ExitStack() as stack:
+        spaces = [Workspace(path) for path in arguments.workspace]
+        backends = [stack.enter_context(opened(space, stream=not arguments.no_stream, worker=worker)) for space in spaces]
         if listener is not None:
-            backend.ready()
+            for backend in backends:
+                backend.ready()
         serve(
-            backend,
-            arguments.host,
-            arguments.port,
+            *backends,
+            host=arguments.host,
+            port=arguments.port,
             settings=_settings(arguments),
             announce=_announce,
             exit_with_parent=arguments.exit_with_parent,
@@ -93,7 +99,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 def _follow(arguments: argparse.Namespace) -> None:
     from mainspring.gateway.following import follow
 
-    follow(Workspace(arguments.workspace), lambda: print("ready", flush=True))
+    follow(Workspace(arguments.workspace[0]), lambda: print("ready", flush=True))
 
 
 def _supervise(arguments: argparse.Namespace) -> None:
@@ -101,7 +107,8 @@ def _supervise(arguments: argparse.Namespace) -> None:
     from mainspring.gateway.shared_counts import write_crew
     from mainspring.gateway.supervisor import Supervisor
 
-    own = [sys.executable, "-m", "mainspring.gateway", "--workspace", str(arguments.workspace)]
+    own = [sys.executable, "-m", "mainspring.gateway"]
+    spaces = [["--workspace", str(path)] for path in arguments.workspace]
     listener = listen(arguments.host, arguments.port)
     port = listener.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="mainspring-") as name, reserved(arguments.host, _settings(arguments).grpc.port) as rpc_port:
@@ -110,6 +117,7 @@ def _supervise(arguments: argparse.Namespace) -> None:
         rpc = [] if rpc_port is None else ["--host", arguments.host, "--grpc-port", str(rpc_port)]
         worker = [
             *own,
+            *chain.from_iterable(spaces),
             *settings,
             *rpc,
             "--no-stream",
@@ -125,9 +133,13 @@ def _supervise(arguments: argparse.Namespace) -> None:
             listener,
             lambda number: [*worker, "--worker", str(number)],
             arguments.workers,
-            aside=None if arguments.no_stream else lambda _: [*own, "--follow"],
+            asides=[] if arguments.no_stream else [partial(_following, [*own, *space, "--follow"]) for space in spaces],
             changed=lambda ready, restarts: write_crew(shared, ready, restarts),
         ).run(lambda: _announce(port, rpc_port), end_of=sys.stdin.fileno() if arguments.exit_with_parent else None)
+
+
+def _following(command: list[str], _: int) -> list[str]:
+    return command
 
 
 def _announce(port: int, rpc_port: int | None) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 
-from mainspring.errors import DataError, RequestError, ServingError, StorageError, did_you_mean
+from mainspring.errors import DataError, DeclarationError, RequestError, ServingError, StorageError, did_you_mean
 from mainspring.gateway import describe, inference
 from mainspring.gateway.door import Door
 from mainspring.gateway.front import Front, Handler, Request
@@ -13,6 +14,7 @@ from mainspring.gateway.http import Disconnected, Receive, Reply, Scope, Send, e
 from mainspring.gateway.metrics import CONTENT_TYPE
 from mainspring.gateway.service import Service
 from mainspring.gateway.settings import Settings
+from mainspring.gateway.shelf import Shelf
 from mainspring.gateway.visit import Visit
 
 _log = logging.getLogger(__name__)
@@ -32,17 +34,20 @@ class App:
     """Systems over HTTP: ``POST /v1/<system>`` answers, ``.../rows`` many rows; ``.../events/<source>`` takes in facts, and
     ``.../predictions`` answers that devices gave.
 
-    ``GET`` of /v1/<system>, /healthz, /readyz, /metrics, /openapi.json and /docs describes them; /v2 is the Open Inference Protocol.
-    ``door`` lets requests in; without it everybody may come. ``fronts`` are the systems. Once ``draining`` is set it is not ready any
-    more, and answers all the same.
+    ``GET`` of /v1/<system>, /healthz, /readyz, /readyz/<system>, /metrics, /openapi.json and /docs describes them; /v2 is the Open
+    Inference Protocol. ``door`` lets requests in; without it everybody may come. ``fronts`` are the systems. Once ``draining`` is set it
+    is not ready any more, and answers all the same.
     """
 
     def __init__(self, *services: Service, door: Door | None = None) -> None:
+        """Raises DeclarationError where two services have the same system."""
         self.door = door or Door(Settings())
         self._metrics = self.door.metrics
-        self.fronts = [Front(service, self.door.wire.handled) for service in services]
-        for service in services:
-            self._metrics.watch(service)
+        shelf = Shelf(self.door.settings.limits.memory, self.door.wire.handled)
+        self.fronts = [Front(service, self.door.wire.handled, shelf) for service in services]
+        _refuse_twice([front.system.name for front in self.fronts])
+        for front in self.fronts:
+            self._metrics.watch(front.service, front.counts)
         self._fields = frozenset(name for front in self.fronts for name in front.system.request.schema.names)
         self._routes = self._table()
         self.draining = False
@@ -50,11 +55,12 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         headers = dict(scope["headers"])
-        methods = self._routes.get(scope["path"])
-        visit = self.door.enter(scope, headers, methods is not None)
+        route, open_part = self._route(scope["path"])
+        methods = self._routes.get(route)
+        visit = self.door.enter(scope, headers, None if methods is None else route)
         request_id = visit.identity.request_id
         try:
-            reply = await self.door.check(visit, scope) or await self._reply(scope, visit, methods, receive)
+            reply = await self.door.check(visit, scope) or await self._reply(scope, visit, methods, open_part, receive)
         except Disconnected:
             self.door.leave(visit, Reply(_GONE, b""))
             return
@@ -62,7 +68,14 @@ class App:
             reply = self.refuse(error, visit)
         await send_reply(reply, request_id, send, self.door.leave(visit, reply))
 
-    async def _reply(self, scope: Scope, visit: Visit, methods: dict[str, Handler] | None, receive: Receive) -> Reply:
+    def _route(self, path: str) -> tuple[str, str]:
+        """The route of a path and what stands in the part that the route leaves open, if it has one."""
+        parts = path.split("/")
+        if path in self._routes or parts[1:3] != ["v2", "models"] or len(parts) < 6:
+            return path, ""
+        return "/".join([*parts[:5], inference.OPEN, *parts[6:]]), parts[5]
+
+    async def _reply(self, scope: Scope, visit: Visit, methods: dict[str, Handler] | None, open_part: str, receive: Receive) -> Reply:
         request_id = visit.identity.request_id
         if methods is None:
             path = scope["path"][:100]
@@ -73,8 +86,8 @@ class App:
             message = f"{scope['method']} is not possible here. Use {allowed}."
             return error_reply(405, message, request_id, headers={"allow": allowed})
         posted = scope["method"] == "POST"
-        body = await read_body(scope, visit.headers, receive, self.door.body_limit(scope["path"])) if posted else b""
-        request = visit.request(scope["query_string"], body)
+        body = await read_body(scope, visit.headers, receive, self.door.body_limit(visit.route)) if posted else b""
+        request = visit.request(scope["query_string"], body, open_part)
         began = time.perf_counter()
         reply = handler(request)
         if not isinstance(reply, Reply):
@@ -109,7 +122,9 @@ class App:
             paths |= front.routes()
         paths |= inference.routes(self.fronts)
         paths["/healthz"] = {"GET": _constant(json_reply({"status": "ok"}))}
-        paths["/readyz"] = {"GET": self._ready}
+        paths["/readyz"] = {"GET": self._ready()}
+        for front in self.fronts:
+            paths[f"/readyz/{front.system.name}"] = {"GET": self._ready(front)}
         paths["/metrics"] = {"GET": lambda _: Reply(200, self._metrics.text().encode(), CONTENT_TYPE)}
         paths["/openapi.json"] = {"GET": _constant(json_reply(describe.openapi(systems)))}
         paths["/docs"] = {"GET": _constant(Reply(200, describe.page(systems).encode(), "text/html; charset=utf-8", _PAGE_HEADERS))}
@@ -118,21 +133,30 @@ class App:
                 methods["HEAD"] = methods["GET"]
         return paths
 
-    def unready(self) -> str:
-        """Why it cannot answer, empty when it can."""
+    def unready(self, *fronts: Front) -> str:
+        """Why it cannot answer for these systems, or for one of all, empty when it can."""
         if self.draining:
             return "This process is about to end. Ask another."
-        return " ".join([reason for front in self.fronts if (reason := front.service.ready()) is not None])
+        return " ".join([reason for front in fronts or self.fronts if (reason := front.service.ready()) is not None])
 
-    def _ready(self, request: Request) -> Reply:
-        reason = self.unready()
-        if not reason:
-            return json_reply({"status": "ready"})
-        return error_reply(503, reason, request.id, headers={"retry-after": _RETRY_SECONDS})
+    def _ready(self, *fronts: Front) -> Handler:
+        def handle(request: Request) -> Reply:
+            reason = self.unready(*fronts)
+            if not reason:
+                return json_reply({"status": "ready"})
+            return error_reply(503, reason, request.id, headers={"retry-after": _RETRY_SECONDS})
+
+        return handle
 
 
 def _constant(reply: Reply) -> Handler:
     return lambda _: reply
+
+
+def _refuse_twice(systems: Sequence[str]) -> None:
+    for name in systems:
+        if systems.count(name) > 1:
+            raise DeclarationError(f"System '{name}' is served twice. Give one workspace of it.")
 
 
 def _printable(text: str) -> str:

@@ -18,9 +18,10 @@ from mainspring.feature_store.stream import Stream
 from mainspring.gateway.split import assign
 from mainspring.ingestion import Ingestor, Quarantine
 from mainspring.model_registry.deployment import Deployment
-from mainspring.model_registry.registry import open_registry
+from mainspring.model_registry.registry import Registry, open_registry
 from mainspring.serving.answer import Answer, Ask
-from mainspring.serving.features import feature_schema
+from mainspring.serving.asked import AskedVersion, load_asked
+from mainspring.serving.features import FeatureReader, beside_rules, feature_schema
 from mainspring.serving.health import Health
 from mainspring.serving.service import PredictionService, Split
 from mainspring.serving.taken import DeviceAnswers
@@ -39,9 +40,10 @@ ONLINE = "online store"
 class Backend:
     """One System's live versions over the records of a workspace."""
 
-    def __init__(self, service: PredictionService, log: Log, ingestor: Ingestor, devices: DeviceAnswers) -> None:
+    def __init__(self, service: PredictionService, registry: Registry, log: Log, ingestor: Ingestor, devices: DeviceAnswers) -> None:
         self.system = service.system
         self._service = service
+        self._registry = registry
         self._log = log
         self._ingestor = ingestor
         self._devices = devices
@@ -75,6 +77,14 @@ class Backend:
     def take(self, rows: list[Any]) -> dict[str, Any]:
         """Take answers of devices into the prediction log."""
         return self._devices.take(rows)
+
+    def load(self, version: int, most: int) -> AskedVersion:
+        """A version from the registry; see `load_asked`."""
+        return load_asked(self._service, self._registry, version, most)
+
+    def counts(self) -> Mapping[str, float]:
+        """Hits and misses of the cache."""
+        return self._service.counts()
 
     def ready(self) -> str | None:
         """None when requests can be answered, else why not."""
@@ -116,8 +126,9 @@ def opened(workspace: Workspace, *, stream: bool, worker: str = "0") -> Iterator
         if stream:
             following.step()
             consumer.start()
-        service = PredictionService(system, registry, online, writer, clock, _split(system), {ONLINE: reads})
-        yield Backend(service, log, ingestor, devices)
+        features, few = FeatureReader(system, online), FeatureReader(system, online, beside_rules(system))
+        service = PredictionService(system, registry, features, writer, clock, _split(system), few=few, breakers={ONLINE: reads})
+        yield Backend(service, registry, log, ingestor, devices)
     finally:
         stop.set()
         if consumer.is_alive():

@@ -29,9 +29,15 @@ INFERENCE = (
     ("/v2/models/{system}", "get", "Open Inference Protocol: tensors of the system"),
     ("/v2/models/{system}/ready", "get", "Open Inference Protocol: the system can answer"),
     ("/v2/models/{system}/infer", "post", "Open Inference Protocol: answers to rows given as tensors, JSON or binary"),
+    ("/v2/models/{system}/versions/{{version}}", "get", "Open Inference Protocol: tensors of a version"),
+    ("/v2/models/{system}/versions/{{version}}/ready", "get", "Open Inference Protocol: the version is loaded"),
+    ("/v2/models/{system}/versions/{{version}}/infer", "post", "Open Inference Protocol: answers of a version, live or not"),
+    ("/v2/repository/models/{system}/load", "post", "Open Inference Protocol: load the version of parameters.version"),
+    ("/v2/repository/models/{system}/unload", "post", "Open Inference Protocol: let go of it, or of all that are not live"),
     ("/v2/repository/index", "post", "Open Inference Protocol: the systems and their state"),
 )
 _EXAMPLES: dict[Type, Any] = {Type.FLOAT: 1.5, Type.INT: 1, Type.BOOL: True, Type.INSTANT: parse_instant("2025-03-01T12:00:00Z")}
+_NOT_READY = {"503": "it cannot answer yet; the message says why"}
 _ERROR_STATUSES = {
     "400": "the body is not JSON, or not an object",
     "413": "the body is over 1 MiB",
@@ -70,11 +76,12 @@ def openapi(systems: Sequence[System]) -> dict[str, Any]:
         paths[f"{home}/predictions"] = {"post": _operation("Take in answers that devices gave", _ERROR_STATUSES)}
         for source in (system.request, *system.sources):
             paths[f"{home}/events/{source.name}"] = {"post": _events_operation(source)}
+        paths[f"/readyz/{system.name}"] = {"get": _operation("This system can answer", _NOT_READY)}
         for path, method, summary in INFERENCE:
             paths[path.format(system=system.name)] = {method: _operation(summary)}
     for path, summary in (("/healthz", "The process lives"), ("/metrics", "Prometheus metrics")):
         paths[path] = {"get": _operation(summary)}
-    paths["/readyz"] = {"get": _operation("It can answer", {"503": "it cannot answer yet; the message says why"})}
+    paths["/readyz"] = {"get": _operation("All systems can answer", _NOT_READY)}
     error_fields = {"field": {"type": ["string", "null"]}, "message": {"type": "string"}, "request_id": {"type": "string"}}
     error = {"type": "object", "properties": {"error": {"type": "object", "properties": error_fields}}}
     return {

@@ -91,14 +91,13 @@ class Door:
         self._new_id: Callable[[], str] = lambda: f"{draw(128):032x}"
         self._rates: dict[str, tuple[Rate, Terms | None] | None] = {}
 
-    def enter(self, scope: Scope, headers: Mapping[bytes, bytes], known: bool) -> Visit:
-        """Note that a request has come; ``known`` when there is something at its path."""
-        path = scope["path"]
-        rule = rule_of(scope["method"], path if known else "/")
+    def enter(self, scope: Scope, headers: Mapping[bytes, bytes], route: str | None) -> Visit:
+        """Note that a request has come; ``route`` is None where there is nothing at its path."""
+        rule = rule_of(scope["method"], route or "/")
         identity = identify(headers, self._new_id)
         if self._tracer is not None:
             identity = sampled(identity, self._tracer.ratio)
-        visit = Visit(identity, rule, scope["method"], path if known else "other", headers, self._timer())
+        visit = Visit(identity, rule, scope["method"], route or "other", headers, self._timer())
         if self._tracer is not None and identity.flags == "01":
             visit.marks = []
         return visit
@@ -115,10 +114,10 @@ class Door:
         self.metrics.reject(visit.route, refusal.reason)
         return error_reply(refusal.status, refusal.message, visit.identity.request_id, headers=refusal.headers)
 
-    def body_limit(self, path: str) -> int:
+    def body_limit(self, route: str) -> int:
         """The most bytes that a body of this route may have."""
         limits = self.settings.limits
-        return limits.bodies.get(path, limits.body)
+        return limits.bodies.get(route, limits.body)
 
     def leave(self, visit: Visit, reply: Reply) -> Headers:
         """Count the request and write it down; gives the headers that its answer carries because of who asked."""

@@ -13,6 +13,7 @@ from mainspring.errors import MainspringError, RequestError
 from mainspring.gateway import describe
 from mainspring.gateway.http import Reply, check_json_type, decode_json, flag, json_reply
 from mainspring.gateway.service import Service
+from mainspring.gateway.shelf import Shelf
 from mainspring.ingestion import Contract
 from mainspring.serving.answer import Ask, Mark
 from mainspring.serving.batching import Batcher, Held
@@ -26,7 +27,8 @@ class Request(msgspec.Struct, frozen=True):
     """One request: its id, headers with lower-case names, query and body.
 
     ``arrived_ns`` is what ``time.perf_counter_ns`` said when its head was there, ``deadline_ns`` when its client stops waiting, infinite
-    where it does not say; ``may_explain`` whether its client may be given reasons; ``marks`` are for a trace, None where there is none.
+    where it does not say; ``may_explain`` whether its client may be given reasons; ``marks`` are for a trace, None where there is none;
+    ``open_part`` is what stands in the part of the path that its route leaves open.
     """
 
     id: str
@@ -37,6 +39,7 @@ class Request(msgspec.Struct, frozen=True):
     deadline_ns: float
     may_explain: bool
     marks: list[Mark] | None = None
+    open_part: str = ""
 
 
 Handler = Callable[[Request], Reply | Awaitable[Reply]]
@@ -45,9 +48,10 @@ Handler = Callable[[Request], Reply | Awaitable[Reply]]
 class Front:
     """Checks requests against the contract of ``system.request``, gathers them, and says what was answered."""
 
-    def __init__(self, service: Service, held: Held) -> None:
-        """``held`` is told from when to when a batch had the event loop to itself."""
+    def __init__(self, service: Service, held: Held, shelf: Shelf) -> None:
+        """``held`` is told from when to when a batch had the event loop to itself; ``shelf`` has the versions that are not live."""
         self.service = service
+        self.shelf = shelf
         self.system = service.system
         self.home = f"/v1/{self.system.name}"
         self.contract = Contract(self.system.request)
@@ -67,8 +71,16 @@ class Front:
             paths[f"{self.home}/events/{source}"] = {"POST": self._events(source)}
         return paths
 
-    async def ask(self, request: Request, rows: Sequence[Mapping[str, Value]], *, explain: bool) -> list[msgspec.Struct | Exception]:
+    def counts(self) -> dict[str, float]:
+        """What its service has counted, and what its versions on the shelf take."""
+        return {**self.service.counts(), "asked_versions_bytes": self.shelf.size(self.system.name)}
+
+    async def ask(
+        self, request: Request, rows: Sequence[Mapping[str, Value]], *, explain: bool, version: Batcher | None = None
+    ) -> list[msgspec.Struct | Exception]:
         """Answers to valid rows, or the errors that stand in their places; a row of several has the request's id and its number.
+
+        What is live answers, or a ``version`` of the shelf.
 
         Raises:
             RequestError: the client may not be given reasons.
@@ -79,7 +91,7 @@ class Front:
         ids = [request.id] if len(rows) == 1 else [f"{request.id}:{number}" for number in range(len(rows))]
         marks = chain([request.marks], repeat(None))
         asks = [Ask(id_, row, explain, request.arrived_ns, deadline_ns, own) for id_, row, own in zip(ids, rows, marks, strict=False)]
-        return await self._batcher.submit(asks)
+        return await (version or self._batcher).submit(asks)
 
     def _answered(self, asks: Sequence[Ask]) -> Sequence[msgspec.Struct | Exception]:
         """Shadow scores are the first that a server that is behind does without."""

@@ -37,6 +37,12 @@ _GAUGES = {
     "access_log_dropped_total": "Lines of the access log that were dropped because too many waited.",
 }
 
+OF_SYSTEMS = {
+    "cache_hits_total": "Rows whose score the cache had.",
+    "cache_misses_total": "Rows whose score the cache had not.",
+    "asked_versions_bytes": "Bytes that versions which are not live and were asked for are taken to need.",
+}
+
 
 class Metrics:
     """What happened since the server started. Routes and reasons are the caller's own words, never a client's.
@@ -60,7 +66,7 @@ class Metrics:
         self._rejected: Counter[tuple[str, str]] = Counter()
         self._buckets: dict[str, list[int]] = {}
         self._seconds: Counter[str] = Counter()
-        self._services: list[Service] = []
+        self._watched: list[tuple[Service, Callable[[], Mapping[str, float]]]] = []
 
     def count(self, route: str, status: int, seconds: float, answered_by: str = "", version: str = "", variant: str = "") -> None:
         """Count a finished request and the seconds it took."""
@@ -80,9 +86,9 @@ class Metrics:
         """Count a refused request by its reason."""
         self._rejected[route, reason] += 1
 
-    def watch(self, service: Service) -> None:
-        """Ask a service for its health at every scrape."""
-        self._services.append(service)
+    def watch(self, service: Service, counts: Callable[[], Mapping[str, float]]) -> None:
+        """Ask a service for its health at every scrape, and what of its system is counted by the names of `OF_SYSTEMS`."""
+        self._watched.append((service, counts))
 
     def share(self) -> None:
         """Let the other processes see the counts as they are now."""
@@ -97,7 +103,8 @@ class Metrics:
             for counts in self._shared.others():
                 _add(total, counts)
             crew = _crew(self._shared.crew())
-        return "\n".join([*_counters(total), *_histogram(total), *self._quantiles(), *self._now(), *self._healths(), *crew, ""])
+        of_systems = [*self._of_systems(), *self._healths()]
+        return "\n".join([*_counters(total), *_histogram(total), *self._quantiles(), *self._now(), *of_systems, *crew, ""])
 
     def _counts(self) -> Counts:
         buckets = {route: list(counts) for route, counts in self._buckets.items()}
@@ -107,7 +114,7 @@ class Metrics:
         yield from _head(_RECENT, "gauge", "Quantiles of the seconds that answers took in the last minutes, by what answered.")
         now = self._timer()
         for (route, version, variant, answered_by), recent in sorted(self._recent.items()):
-            labels = {"route": route, "version": version, "variant": variant, "answered_by": answered_by}
+            labels = {**_place(route), "version": version, "variant": variant, "answered_by": answered_by}
             for share, value in zip(_QUANTILES, recent.quantiles(_QUANTILES, now) or (), strict=False):
                 yield _sample(_RECENT, {**labels, "quantile": str(share)}, value)
 
@@ -116,8 +123,16 @@ class Metrics:
             yield from _head(f"mainspring_{name}", "counter" if name.endswith("_total") else "gauge", _GAUGES[name])
             yield f"mainspring_{name} {float(value):g}"
 
+    def _of_systems(self) -> Iterator[str]:
+        counted = {service.system.name: counts() for service, counts in self._watched}
+        for name, text in OF_SYSTEMS.items():
+            yield from _head(f"mainspring_{name}", "counter" if name.endswith("_total") else "gauge", text)
+            for system, counts in counted.items():
+                if name in counts:
+                    yield _sample(f"mainspring_{name}", {"system": system}, counts[name])
+
     def _healths(self) -> Iterator[str]:
-        healths = {service.system.name: service.health() for service in self._services}
+        healths = {service.system.name: service.health() for service, _ in self._watched}
         yield from _head(_BREAKER, "gauge", "Whether a part is left out for a while because it failed or was late, by system and part.")
         for system, health in healths.items():
             yield from (_sample(_BREAKER, {"system": system, "part": part}, int(open)) for part, open in health.left_out.items())
@@ -140,11 +155,11 @@ def _add(total: Counts, counts: Counts) -> None:
 def _counters(counts: Counts) -> Iterator[str]:
     yield from _head(_REQUESTS, "counter", "Requests answered, by route, status, and what answered.")
     for (route, status, answered_by, version, variant), count in sorted(counts.requests.items()):
-        labels = {"route": route, "status": str(status), "answered_by": answered_by, "version": version, "variant": variant}
+        labels = {**_place(route), "status": str(status), "answered_by": answered_by, "version": version, "variant": variant}
         yield _sample(_REQUESTS, labels, count)
     yield from _head(_REJECTED, "counter", "Requests refused, by route and reason.")
     for (route, reason), count in sorted(counts.rejected.items()):
-        yield _sample(_REJECTED, {"route": route, "reason": reason}, count)
+        yield _sample(_REJECTED, {**_place(route), "reason": reason}, count)
 
 
 def _histogram(counts: Counts) -> Iterator[str]:
@@ -153,9 +168,9 @@ def _histogram(counts: Counts) -> Iterator[str]:
         total = 0
         for bound, count in zip((*BUCKETS, "+Inf"), buckets, strict=True):
             total += count
-            yield _sample(f"{_LATENCY}_bucket", {"route": route, "le": str(bound)}, total)
-        yield _sample(f"{_LATENCY}_sum", {"route": route}, counts.seconds[route])
-        yield _sample(f"{_LATENCY}_count", {"route": route}, total)
+            yield _sample(f"{_LATENCY}_bucket", {**_place(route), "le": str(bound)}, total)
+        yield _sample(f"{_LATENCY}_sum", _place(route), counts.seconds[route])
+        yield _sample(f"{_LATENCY}_count", _place(route), total)
 
 
 def _crew(crew: Crew) -> Iterator[str]:
@@ -216,6 +231,20 @@ def scraped(port: int, text: Callable[[], str]) -> Iterator[int]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def system_of(route: str) -> str:
+    """The system that a route is about; empty where it is about none."""
+    parts = route.split("/")
+    if parts[1:2] == ["v1"] and len(parts) > 2:
+        return parts[2]
+    if parts[1:4] == ["v2", "repository", "models"] and len(parts) > 4:
+        return parts[4]
+    return parts[3] if parts[1:3] == ["v2", "models"] and len(parts) > 3 else ""
+
+
+def _place(route: str) -> dict[str, str]:
+    return {"route": route, "system": system_of(route)}
 
 
 def _head(name: str, kind: str, text: str) -> tuple[str, str]:

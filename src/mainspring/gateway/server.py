@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,17 +37,16 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def serve(
-    service: Service,
+    *services: Service,
     host: str = "127.0.0.1",
     port: int = 0,
-    *,
     settings: Settings | None = None,
     announce: Callable[[int, int | None], None] | None = None,
     exit_with_parent: bool = False,
     listener: socket.socket | None = None,
     shared: SharedCounts | None = None,
 ) -> None:
-    """Serve under ``settings`` until SIGTERM or SIGINT, answer what has begun and what comes on open connections meanwhile, and return.
+    """Serve systems under ``settings`` until SIGTERM or SIGINT, answer what has begun and what comes on open connections meanwhile; return.
 
     ``port`` 0 takes a free one; ``announce`` gets the actual one as soon as connections are accepted, and that of gRPC, None
     where the settings ask for none, which answers as soon as HTTP does. With ``exit_with_parent`` it also ends when standard input
@@ -55,6 +54,7 @@ def serve(
     others have counted. Call it from the main thread.
 
     Raises:
+        DeclarationError: two services have the same system.
         ServingError: an address cannot be bound.
         MissingExtraError: a package that a setting needs is not installed.
     """
@@ -63,7 +63,7 @@ def serve(
     door = open_door(settings, shared)
     with reserved(host, settings.grpc.port) as rpc_port:
         listener = listener or listen(host, port)
-        running = _Running(service, door, listener, host, rpc_port, alone=shared is None)
+        running = _Running(services, door, listener, host, rpc_port, alone=shared is None)
         with _stopped_by_signals(running.server):
             gc.collect()
             gc.freeze()
@@ -75,10 +75,11 @@ def serve(
 
 
 @contextlib.contextmanager
-def background(service: Service, host: str = "127.0.0.1", port: int = 0, *, settings: Settings | None = None) -> Iterator[str]:
+def background(*services: Service, host: str = "127.0.0.1", port: int = 0, settings: Settings | None = None) -> Iterator[str]:
     """Serve in a thread of this process while the context lasts; gives the base URL.
 
     Raises:
+        DeclarationError: two services have the same system.
         ServingError: the address cannot be bound, or the server does not start.
     """
     settings = settings or Settings()
@@ -86,7 +87,7 @@ def background(service: Service, host: str = "127.0.0.1", port: int = 0, *, sett
     with reserved(host, settings.grpc.port) as rpc_port:
         listener = listen(host, port)
         bound = listener.getsockname()[1]
-        running = _Running(service, door, listener, host, rpc_port)
+        running = _Running(services, door, listener, host, rpc_port)
         thread = threading.Thread(target=running.run, daemon=True)
         thread.start()
         while not running.server.started and thread.is_alive():
@@ -105,9 +106,9 @@ class _Running:
     """The application with its servers: HTTP, and gRPC on ``rpc_port``."""
 
     def __init__(
-        self, service: Service, door: Door, listener: socket.socket, host: str, rpc_port: int | None, *, alone: bool = True
+        self, services: Sequence[Service], door: Door, listener: socket.socket, host: str, rpc_port: int | None, *, alone: bool = True
     ) -> None:
-        self._app = App(service, door=door)
+        self._app = App(*services, door=door)
         self._door = door
         self._listener = listener
         self._rpc = None if rpc_port is None else _rpc(self._app, host, rpc_port)

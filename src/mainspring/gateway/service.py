@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -11,6 +11,23 @@ from mainspring.errors import MainspringError
 from mainspring.serving.answer import Ask
 from mainspring.serving.health import Health
 from mainspring.spec import System
+
+
+class AskedVersion(Protocol):
+    """A version that is asked for by number; its methods are those of `Service`, by that version alone."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it is taken to need in memory."""
+        ...
+
+    def answer_many(self, asks: Sequence[Ask]) -> Sequence[msgspec.Struct | MainspringError]:
+        """Answer request rows."""
+        ...
+
+    def answer_late(self, asks: Sequence[Ask]) -> Sequence[msgspec.Struct | MainspringError]:
+        """Answer at once what it cannot answer by its deadline."""
+        ...
 
 
 class Service(Protocol):
@@ -44,6 +61,18 @@ class Service(Protocol):
         Raises:
             RequestError: a row is no such answer.
         """
+        ...
+
+    def load(self, version: int, most: int) -> AskedVersion:
+        """A version by its number, of at most so many bytes; takes its time, and may be called in any thread.
+
+        Raises:
+            RequestError: there is none, it cannot be loaded, or needs more.
+        """
+        ...
+
+    def counts(self) -> Mapping[str, float]:
+        """What it has counted since it began, by the names of `mainspring.gateway.metrics.OF_SYSTEMS`."""
         ...
 
     def ready(self) -> str | None:

@@ -80,7 +80,7 @@ class Rate(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
-    """How much one client may ask of one system, and how large a request may be (bytes)."""
+    """How much one client may ask of one system, and how large a request may be (bytes); ``memory`` is for versions that are asked for."""
 
     store: Annotated[str, Meta(pattern="^(|rediss?://.+|unix://.+)$")] = ""
     rate: Positive | None = None
@@ -93,6 +93,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     headers: Count = 100
     head: Count = 16 << 10
     url: Count = 4 << 10
+    memory: Count = 256 << 20
 
     def of(self, client: str) -> Rate:
         """The client's own limits where it has some, else everybody's."""

@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mainspring.errors import ServingError
 from mainspring.gateway.child import Child, Command, Post
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """``workers`` processes that answer on one listening socket and, with ``aside``, one process beside them.
+    """``workers`` processes that answer on one listening socket and, of each command of ``asides``, one process beside them.
 
     The socket is made here and inherited: a connection that nobody has accepted outlives every worker, and another takes it.
     ``command`` gives the command line of the worker with a number; no two that live have the same. A process that ends unasked
@@ -40,12 +40,14 @@ class Supervisor:
         command: Command,
         workers: int,
         *,
-        aside: Command | None = None,
+        asides: Sequence[Command] = (),
         changed: Callable[[int, Mapping[str, int]], None] = lambda _ready, _restarts: None,
     ) -> None:
         self._listener = listener
         self._workers = [Post(f"Worker {one}", command, range(one, 3 * workers, workers)) for one in range(workers)]
-        self._posts = [*self._workers, *([] if aside is None else [Post("The stream", aside, (0,), alone=True)])]
+        titles = ["The stream"] if len(asides) == 1 else [f"Stream {number}" for number in range(len(asides))]
+        streams = [Post(title, aside, (0,), alone=True) for title, aside in zip(titles, asides, strict=True)]
+        self._posts = [*self._workers, *streams]
         self._changed = changed
         self._known: tuple[int, dict[str, int]] | None = None
         self._restarts: Counter[str] = Counter()

@@ -16,6 +16,7 @@ from mainspring.errors import RequestError, did_you_mean
 from mainspring.gateway.describe import TENSORS
 from mainspring.gateway.front import MOST_ROWS, Front, Request
 from mainspring.schema import Type
+from mainspring.serving.batching import Batcher
 from mainspring.spec.aggregate import Value
 
 _NUMPY = {
@@ -61,15 +62,15 @@ class Model:
         champion = self.front.service.metadata().get("champion")
         return [str(champion)] if champion else []
 
-    async def answer(self, request: Request, inputs: Sequence[Tensor], *, explain: bool) -> list[Any]:
-        """Answers to the rows of the tensors.
+    async def answer(self, request: Request, inputs: Sequence[Tensor], *, explain: bool, version: Batcher | None = None) -> list[Any]:
+        """Answers to the rows of the tensors, by what is live or a ``version`` of the shelf.
 
         Raises:
             RequestError: a tensor or a value in it does not fit; the field is ``column`` or ``column[row]``.
             MainspringError: a row has no answer.
         """
         rows = [self._checked(number, row) for number, row in enumerate(self._rows(inputs))]
-        answers = await self.front.ask(request, rows, explain=explain)
+        answers = await self.front.ask(request, rows, explain=explain, version=version)
         for number, answer in enumerate(answers):
             if isinstance(answer, RequestError) and len(rows) > 1:
                 raise RequestError(f"{answer.field}[{number}]", answer.reason, answer.status)

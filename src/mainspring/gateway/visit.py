@@ -12,7 +12,7 @@ from mainspring.gateway.front import Request
 from mainspring.gateway.identity import Identity
 from mainspring.serving.answer import Mark
 
-_OPEN_PATHS = ("/healthz", "/readyz")
+_OPEN_PATHS = ("healthz", "readyz")
 _NOBODY = Client("", frozenset())
 
 
@@ -28,11 +28,13 @@ class Rule:
 @lru_cache(maxsize=1024)
 def rule_of(method: str, path: str) -> Rule:
     """The rule of a route, by its path: health is open, what is not known is described to those who may read descriptions."""
-    if path in _OPEN_PATHS:
+    parts = path.split("/")
+    if parts[1] in _OPEN_PATHS:
         return Rule("", "")
     if path == "/metrics":
         return Rule("", "metrics")
-    parts = path.split("/")
+    if parts[1:4] == ["v2", "repository", "models"] and len(parts) > 4:
+        return Rule(parts[4], "admin")
     if parts[1:3] == ["v2", "models"] and len(parts) > 3:
         return Rule(parts[3], "answer", guarded=True) if method == "POST" else Rule(parts[3], "describe")
     if parts[1:2] != ["v1"] or len(parts) < 3:
@@ -60,7 +62,7 @@ class Visit:
         self.deadline = math.inf
         self.marks: list[Mark] | None = None
 
-    def request(self, query: bytes = b"", body: bytes = b"") -> Request:
-        """What a handler gets to see of it."""
+    def request(self, query: bytes = b"", body: bytes = b"", open_part: str = "") -> Request:
+        """What a handler gets to see of it; ``open_part`` as in `Request`."""
         arrived, deadline = int(self.started * 1e9), self.deadline * 1e9
-        return Request(self.identity.request_id, self.headers, query, body, arrived, deadline, self.may_explain, self.marks)
+        return Request(self.identity.request_id, self.headers, query, body, arrived, deadline, self.may_explain, self.marks, open_part)

@@ -9,7 +9,7 @@ from mainspring.clock import DAY
 from mainspring.monitoring.drift import DriftMonitor
 from mainspring.monitoring.errors import ErrorMonitor
 from mainspring.monitoring.labels import match
-from mainspring.monitoring.reading import Reading
+from mainspring.monitoring.reading import Reading, own
 from mainspring.monitoring.windows import feature_arrays
 from mainspring.schema import ENVELOPE, KNOWN_TIME
 from mainspring.spec import System
@@ -34,6 +34,7 @@ class Observer:
     def refresh(self) -> None:
         """Read what has been written since the last time."""
         table, self._cursor = self._predictions.read(self._cursor)
+        table = own(table)
         if len(table):
             self._made.append(table)
         label = self._system.label

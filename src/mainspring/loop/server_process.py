@@ -20,7 +20,8 @@ STOP_SECONDS = 20
 
 
 class ServerProcess:
-    """A running gateway of ``workers`` processes. It ends with the process that started it, however that ends.
+    """A running gateway of ``workers`` processes for the systems of ``workspaces``. It ends with the process that started it, however that
+    ends.
 
     Servers that answer from one workspace at the same time need a ``name`` each.
 
@@ -30,8 +31,7 @@ class ServerProcess:
 
     def __init__(
         self,
-        workspace: Path,
-        *,
+        *workspaces: Path,
         port: int = 0,
         stream: bool = True,
         workers: int = 1,
@@ -39,12 +39,13 @@ class ServerProcess:
         settings: Path | None = None,
         grpc_port: int | None = None,
     ) -> None:
-        command = [sys.executable, "-m", "mainspring.gateway", "--workspace", str(workspace), "--port", str(port), "--exit-with-parent"]
+        command = [sys.executable, "-m", "mainspring.gateway", "--port", str(port), "--exit-with-parent"]
+        command += [part for workspace in workspaces for part in ("--workspace", str(workspace))]
         command += [] if stream else ["--no-stream"]
         command += [] if settings is None else ["--settings", str(settings)]
         command += [] if grpc_port is None else ["--grpc-port", str(grpc_port)]
         command += ["--workers", str(workers), "--name", name]
-        self.log = workspace / "server.log"
+        self.log = workspaces[0] / "server.log"
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment)

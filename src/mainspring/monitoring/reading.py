@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from mainspring.storage.prediction_rows import ASKED
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 CALIBRATED = 14
 BASELINE = 28
@@ -31,6 +37,13 @@ class Reading:
     calibrated: bool
     rows: int
     note: str = ""
+
+
+def own(predictions: pa.Table) -> pa.Table:
+    """The answers that the system gave of itself: without those of a version that a client had asked for by number."""
+    import pyarrow.compute as pc
+
+    return predictions.filter(pc.not_equal(predictions.column("variant"), ASKED))
 
 
 def learned_level(values: Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.float64]], noise: float = 0.0) -> float:

@@ -56,7 +56,7 @@ class Reason(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One answer. ``answered_by`` is model, previous, or the name of the rule; ``variant`` champion or challenger.
+    """One answer. ``answered_by`` is model, previous, or the name of the rule; ``variant`` champion or challenger, or asked.
 
     ``because`` says why the model that was due did not answer. ``flags`` maps a feature to its status where that is
     unknown_key, expired or unavailable. In JSON the prediction has the name of the label: see `answer_type`.

@@ -30,13 +30,15 @@ class FeatureRow(NamedTuple):
 class FeatureReader:
     """Builds feature rows; what can be worked out from the declaration is worked out once.
 
-    The functions that ``without`` names are not called: they take their defaults with the status ``unavailable``.
+
+    The functions that ``without`` names are not called: they take their defaults with the status ``unavailable``. A ``patient`` one waits
+    for the store past the policy's deadline.
     """
 
-    def __init__(self, system: System, online: OnlineStore, without: frozenset[str] = frozenset()) -> None:
+    def __init__(self, system: System, online: OnlineStore, without: frozenset[str] = frozenset(), *, patient: bool = False) -> None:
         self._online = online
         self._left_out = without
-        self._deadline = system.policy.feature_deadline_us
+        self._deadline = None if patient else system.policy.feature_deadline_us
         self._event_time = system.request.event_time
         self._functions = system.functions
         self._aggregates = online.names
@@ -70,7 +72,7 @@ class FeatureReader:
         served = self._online.read(row, row[self._event_time], self._deadline)
         for view in served.unknown:
             if view.required:
-                raise _unknown(view, row)
+                raise unknown(view, row)
         known = {**row, **dict(zip(self._aggregates, served.values, strict=True))}
         without = self._without(served.statuses) if self._left_out or Status.UNAVAILABLE in served.statuses else {}
         known |= self._apply(known, without)
@@ -111,7 +113,7 @@ class FeatureReader:
             answers[number] = FeatureRow(values, self._statuses(values, read, without))
         for view, place in self._required:
             for number in np.flatnonzero(served.statuses[:, place] == Status.UNKNOWN_KEY).tolist():
-                answers[number] = _unknown(view, rows[number])
+                answers[number] = unknown(view, rows[number])
         return answers
 
     def _read_or_error(self, row: Row) -> FeatureRow | RequestError:
@@ -167,7 +169,8 @@ def values_of(names: Sequence[str]) -> Callable[[Row], tuple[Any, ...]]:
     return lambda row: tuple([row[name] for name in names])
 
 
-def _unknown(view: View, row: Row) -> RequestError:
+def unknown(view: View, row: Row) -> RequestError:
+    """The error of a row whose key of a required view was never seen."""
     field = view.on[0]
     return RequestError(field, f"{row[field]!r} is not a known {view.columns[0]}. Known ones are facts of '{view.source.name}'.")
 

@@ -6,22 +6,22 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from mainspring.breaker import Breaker
 from mainspring.clock import Clock
-from mainspring.errors import DeclarationError, MainspringError, ServingError
-from mainspring.feature_store.online import OnlineStore
+from mainspring.errors import DeclarationError, MainspringError, RequestError, ServingError
 from mainspring.model_registry.deployment import Deployment
 from mainspring.model_registry.registry import Registry
 from mainspring.schema import Status
 from mainspring.serving.answer import Answer, Ask, Interval, Mark, Reason, answer_type
-from mainspring.serving.features import FeatureReader, FeatureRow, beside_rules, values_of
+from mainspring.serving.cache import ScoreCache
+from mainspring.serving.features import FeatureRow, values_of
 from mainspring.serving.health import Health
 from mainspring.serving.releases import Chain, Live, Releases
-from mainspring.serving.versions import LoadedVersion
+from mainspring.serving.versions import LoadedVersion, Scores
 from mainspring.spec import PREVIOUS, System
-from mainspring.storage.prediction_log import Prediction, PredictionWriter
+from mainspring.storage.prediction_log import ASKED, Prediction
 
 _log = logging.getLogger(__name__)
 _CALM = bytes([Status.PRESENT, Status.NULL])
@@ -53,8 +53,24 @@ Split = Callable[[Deployment, Mapping[str, Any]], str]
 """Which version is due for a request row, ``champion`` or ``challenger``."""
 
 
+class Features(Protocol):
+    """Where the features of requests come from."""
+
+    def read_many(self, rows: Sequence[Mapping[str, Any]]) -> list[FeatureRow | RequestError]:
+        """The features of each row as of its event time, or the error where a required key was never seen."""
+        ...
+
+
+class Writer(Protocol):
+    """Where answers are recorded before they are given."""
+
+    def append_all(self, predictions: Sequence[Prediction]) -> None:
+        """Record all of these, or none of them."""
+        ...
+
+
 class PredictionService:
-    """Answers requests for one System from the online store and the registry's live versions.
+    """Answers requests for one System from its features and the registry's live versions.
 
     The chain is: the version that is due, then what ``policy.fallback`` names. Every answer is in the prediction log before
     it is given. While a rollout runs, the version that does not answer scores the same request in shadow.
@@ -64,22 +80,26 @@ class PredictionService:
         self,
         system: System,
         registry: Registry,
-        online: OnlineStore,
-        writer: PredictionWriter,
+        features: Features,
+        writer: Writer,
         clock: Clock,
         split: Split,
+        *,
+        few: Features | None = None,
         breakers: Mapping[str, Breaker] | None = None,
     ) -> None:
-        """``breakers`` are those of what it reads from, by name, for `health`."""
+        """``few`` are the features of late answers, ``features`` without it; ``breakers`` those of what it reads from, for `health`."""
         self.system = system
         self._breakers = breakers or {}
         self._unshadowed = 0
         self._split = split
         self._writer = writer
         self._clock = clock
-        self._features = FeatureReader(system, online)
-        self._few_features = FeatureReader(system, online, beside_rules(system))
+        self._features = features
+        self._few_features = few or features
         self._releases = Releases(system, registry)
+        policy = system.policy
+        self._cache = None if policy.cache_us is None else ScoreCache(policy.cache_us, policy.cache_rows)
         self._hash = system.hash
         self._answer_type = answer_type(system)
         self._names = [feature.name for feature in system.features]
@@ -113,6 +133,11 @@ class PredictionService:
             self._unshadowed += len(asks)
         return self._answer(asks, self._features, live, live.chains, shadow)
 
+    def answer_by(self, chain: Chain, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
+        """Like `answer_many`, by these alone, whatever is live."""
+        alone = Live(Deployment(), {}, {ASKED: chain})
+        return self._answer(asks, self._features, alone, alone.chains, shadow=False, only=ASKED)
+
     def answer_late(self, asks: Sequence[Ask]) -> list[Answer | MainspringError]:
         """Like `answer_many`, by the rules of the fallback chain alone: for asks that the model cannot answer by their deadline.
 
@@ -126,7 +151,14 @@ class PredictionService:
         return [ServingError(f"{LATE} Ask again later, or allow more time.") if isinstance(one, ServingError) else one for one in answers]
 
     def _answer(
-        self, asks: Sequence[Ask], reader: FeatureReader, live: Live, chains: Mapping[str, Chain], shadow: bool, because: str | None = None
+        self,
+        asks: Sequence[Ask],
+        reader: Features,
+        live: Live,
+        chains: Mapping[str, Chain],
+        shadow: bool,
+        because: str | None = None,
+        only: str = "",
     ) -> list[Answer | MainspringError]:
         traced = [ask.marks for ask in asks if ask.marks is not None]
         _mark(traced, "begin", len(asks))
@@ -134,7 +166,7 @@ class PredictionService:
         _mark(traced, "features", len(asks))
         places = [place for place, features in enumerate(found) if isinstance(features, FeatureRow)]
         given: list[tuple[int, _Given]] = []
-        variants = {place: self._split(live.deployment, asks[place].row) for place in places}
+        variants = {place: only or self._split(live.deployment, asks[place].row) for place in places}
         for variant in dict.fromkeys(variants.values()):
             own = [place for place in places if variants[place] == variant]
             rows = [found[place] for place in own]
@@ -190,6 +222,10 @@ class PredictionService:
             ]
         )
 
+    def counts(self) -> dict[str, int]:
+        """Rows that the cache had and had not, where one is declared."""
+        return {} if self._cache is None else {"cache_hits_total": self._cache.hits, "cache_misses_total": self._cache.misses}
+
     def health(self) -> Health:
         """Which live versions and stores are left out by their breakers, and how many answers had to go without a shadow score."""
         versions = self._releases.current().versions
@@ -215,13 +251,16 @@ class PredictionService:
             if not waiting:
                 break
             asked = rows if len(waiting) == len(rows) else [rows[number] for number in waiting]
-            results = version.predict(asked) if answered_by in BY_MODEL else version.rule(answered_by, asked)
+            results = self._predict(version, asked) if answered_by in BY_MODEL else version.rule(answered_by, asked)
             for number, result in zip(waiting, results, strict=True):
                 if isinstance(result, ServingError):
                     because.setdefault(number, f"{version.id} could not answer: {result}")
                 else:
                     done[number] = _Scored(answered_by, version, *self._clip(*result), because.get(number, why))
         return [done[number] if number in done else self._nothing() for number in range(len(rows))]
+
+    def _predict(self, version: LoadedVersion, rows: Sequence[FeatureRow]) -> list[Scores | ServingError]:
+        return version.predict(rows) if self._cache is None else self._cache.predict(version, rows)
 
     def _nothing(self) -> ServingError:
         return ServingError(f"System '{self.system.name}': no model and no rule could answer. Train and promote a version.")
@@ -231,7 +270,7 @@ class PredictionService:
         other = deployment.champion if variant == "challenger" else deployment.challenger
         if deployment.challenger is None or other is None:
             return [("", None)] * len(rows)
-        results = live.versions[other].predict(rows)
+        results = self._predict(live.versions[other], rows)
         return [(other, None if isinstance(result, ServingError) else self._clip(*result)[0]) for result in results]
 
     def _clip(self, score: float, low: float | None, high: float | None) -> tuple[float, float | None, float | None]:
@@ -271,7 +310,7 @@ def _mark(traced: Sequence[list[Mark]], phase: str, rows: int) -> None:
             marks.append(mark)
 
 
-def _read(reader: FeatureReader, rows: Sequence[Mapping[str, Any]]) -> list[FeatureRow | MainspringError]:
+def _read(reader: Features, rows: Sequence[Mapping[str, Any]]) -> list[FeatureRow | MainspringError]:
     try:
         return list(reader.read_many(rows))
     except DeclarationError as error:

@@ -19,7 +19,8 @@ class Policy:
     ``fallback`` is the chain after the current model: ``'previous'`` for the version before it, or the name of a declared
     `LinearRule`. ``feature_deadline`` bounds the feature read; what is late takes its declared default. ``deadline`` bounds
     the whole answer: a model that is not expected to answer by then, or does not, gives way to the rules of the chain.
-    ``floor`` and ``ceiling`` clip the answer.
+    ``floor`` and ``ceiling`` clip the answer. With ``cache`` a model's scores are remembered for so long, at most ``cache_rows`` of them,
+    and given again for the same values of all its inputs.
     """
 
     fallback: Sequence[str] = ()
@@ -27,11 +28,22 @@ class Policy:
     deadline: str = "1s"
     floor: float | None = None
     ceiling: float | None = None
+    cache: str | None = None
+    cache_rows: int = 100_000
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fallback", tuple(self.fallback))
         parse_duration(self.feature_deadline)
         parse_duration(self.deadline)
+        if self.cache is not None:
+            parse_duration(self.cache)
+        if self.cache_rows < 1:
+            raise DeclarationError(f"Policy: cache_rows={self.cache_rows} keeps nothing. Give 1 or more, or leave out cache.")
+
+    @property
+    def cache_us(self) -> int | None:
+        """How long a score is remembered, in microseconds; None for not at all."""
+        return None if self.cache is None else parse_duration(self.cache)
 
     @property
     def feature_deadline_us(self) -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from mainspring.errors import StorageError
 from mainspring.storage.durable import locked, make_directory, opened, replacing, sync_directory
 from mainspring.storage.prediction_rows import (
+    ASKED,
     Prediction,
     PredictionColumns,
     decode,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from mainspring.storage.prediction_table import Mask
 
-__all__ = ["Prediction", "PredictionColumns", "PredictionLog", "PredictionWriter"]
+__all__ = ["ASKED", "Prediction", "PredictionColumns", "PredictionLog", "PredictionWriter"]
 
 _WORKER = re.compile(r"[A-Za-z0-9_.-]+")
 

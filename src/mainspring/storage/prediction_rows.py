@@ -18,6 +18,8 @@ from mainspring.errors import StorageError
 from mainspring.schema import Field, Schema, Type
 from mainspring.storage.durable import locked
 
+ASKED = "asked"
+"""The variant of what a version answered because it was asked for by number: no answer of the system's own."""
 _MAGIC = b"MSP1"
 _LENGTHS = struct.Struct("<III")
 _ONES = 0xFFFFFFFF
@@ -30,7 +32,8 @@ class Prediction(msgspec.Struct, array_like=True, frozen=True, gc=False):
     ``request`` holds the values of the request's columns, derived ones included, in the order of the schema; ``features`` the
     served values in the model's order, None for null; ``statuses`` one `mainspring.schema.Status` byte a feature. ``system`` is
     the hash of the declaration, ``version`` the model version that answered ("" if none), ``variant`` its part in the rollout
-    (champion, challenger), ``answered_by`` is model, previous or the name of a rule. ``low`` and ``high`` bound the score.
+    (champion, challenger; edge of a device, asked where the client named the version), ``answered_by`` is model, previous or the name
+    of a rule. ``low`` and ``high`` bound the score.
     """
 
     request_id: str

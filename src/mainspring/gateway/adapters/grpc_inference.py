@@ -126,7 +126,7 @@ class GrpcInference:
         message, wrong = self._decoded(method, data)
         handler, verb, path = self._handler(method, message)
         scope = {"method": verb, "path": path, "connection": _Link(_certificate(context))}
-        visit = door.enter(scope, _headers(context), handler is not None)
+        visit = door.enter(scope, _headers(context), None if handler is None else path)
         answer = b""
         try:
             reply = await door.check(visit, scope)

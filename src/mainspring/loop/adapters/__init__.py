@@ -1,0 +1,1 @@
+"""Engines that the loop hands work to."""

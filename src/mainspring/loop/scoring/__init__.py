@@ -1,0 +1,1 @@
+"""Answers to whole files: the request path of the server, chunk by chunk."""
