@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from mainspring.gateway.admission import Admission
-from mainspring.gateway.settings import Limits, Overload, Timeouts
+from mainspring.gateway.settings import Limits, Overload, Seconds, Timeouts
 from mainspring.gateway.wire import Wire
 
 
@@ -34,7 +34,7 @@ def test_a_loop_that_was_idle_let_nothing_lie() -> None:
 
 def test_an_overload_ends_with_its_cause_though_all_that_came_since_was_refused() -> None:
     async def run() -> list[bool]:
-        one, admission, admitted = wire(), Admission(Overload()), []
+        one, admission, admitted = wire(), Admission(Overload(target=Seconds(0.01), interval=Seconds(0.1))), []
         for number in range(40):
             now = number * 0.05
             if number < 10:
