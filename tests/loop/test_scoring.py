@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from delivery import NOW, build, tables
+from delivery import NOW, build, system, tables
 from mainspring.cli import main
 from mainspring.clock import DAY, format_instant
 from mainspring.errors import DataError, RegistryError, StorageError
@@ -63,6 +64,13 @@ def test_a_thousand_answers_are_the_servers_to_the_bit(space: Workspace, tmp_pat
     assert scored.column("row").to_pylist() == list(range(1_000))
     assert scored.column("request.drive").to_pylist() == questions().column("drive").to_pylist()
     assert not (tmp_path / "out.parquet.parts").exists()
+
+
+def test_a_model_that_is_late_for_a_server_scores_every_row_of_a_file(tmp_path: Path) -> None:
+    hurried = build(tmp_path / "space", declared=replace(system, policy=replace(system.policy, deadline="1us")))
+    pq.write_table(questions(100), tmp_path / "in.parquet")
+    scored = pq.read_table(score_file(hurried, tmp_path / "in.parquet", tmp_path / "out.parquet", rows=10).out)
+    assert scored.column("answered_by").to_pylist() == ["model"] * 100
 
 
 def written(folder: Path, kind: str, table: pa.Table) -> Path:

@@ -50,6 +50,7 @@ def registry(three: Workspace) -> Iterator[Registry]:
         registry.deployment("delivery").champion != "model:delivery:1"
     ) else None
     yield registry
+    until(lambda: all(thread.name != "releases" for thread in threading.enumerate()))
     registry.close()
 
 
