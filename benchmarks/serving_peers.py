@@ -32,7 +32,7 @@ class Peer:
 
 
 def peer_bars(ours: tuple[Contender, Served], model: Path, bodies: Sequence[bytes], expected: Floats) -> list[Bar]:
-    """Every peer's figures; of one that does not start, answers wrongly or fails more than one time in a thousand, an unmeasured bar."""
+    """Every peer's figures; of one that does not start, answers otherwise or not at all, an unmeasured bar."""
     return [one for other in _peers(model) for one in _beside(ours, other, bodies, expected)]
 
 
