@@ -21,7 +21,7 @@ from serving_peers import peer_bars
 from serving_stores import store_bars
 from single_row import single_row_bars
 
-ROUNDS = 3 if QUICK else 9
+ROUNDS = 3 if QUICK else 5
 CHECKED = 200
 HERE = Path(__file__).parent
 FLOOR, OURS, FASTAPI = "bare", "mainspring", "FastAPI"

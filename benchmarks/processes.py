@@ -64,7 +64,7 @@ def served(command: Sequence[str], port: int, path: str, ready: str, body: bytes
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     started = time.perf_counter()
     with on_core(SERVER_CORE):
-        process = subprocess.Popen(list(command), env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(list(command), env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         while not _answers(f"http://127.0.0.1:{port}{ready}", body):
             if process.poll() is not None or time.perf_counter() - started > START_SECONDS:
