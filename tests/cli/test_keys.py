@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from mainspring.cli import main
 from mainspring.clock import SystemClock
-from mainspring.gateway.access import Client, Gatekeeper
+from mainspring.gateway.door.access import Client, Gatekeeper
 from mainspring.gateway.settings import read_settings
 
 

@@ -76,10 +76,12 @@ def test_a_stream_killed_anywhere_ends_where_the_offline_store_does(tmp_path: Pa
     make(tmp_path, EventLog(tmp_path / "log", fsync=False), count, keys)
     dice, killed = random.Random(1), 0
     for _ in range(kills):
-        child = subprocess.Popen([sys.executable, __file__, str(tmp_path)])
-        time.sleep(dice.uniform(0.6, 1.6))
-        child.send_signal(signal.SIGKILL)
-        killed += child.wait() == -signal.SIGKILL
+        with subprocess.Popen([sys.executable, __file__, str(tmp_path)], stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"begins\n"
+            time.sleep(dice.uniform(0.0, 0.3))
+            child.send_signal(signal.SIGKILL)
+        killed += child.returncode == -signal.SIGKILL
     stream(tmp_path)
     assert killed >= 1
     with closing(open_key_value(f"lmdb:{tmp_path}/online")) as store:
@@ -126,4 +128,5 @@ def test_workers_killed_anywhere_end_where_the_offline_store_does(
 
 
 if __name__ == "__main__":
+    print("begins", flush=True)
     stream(Path(sys.argv[1]))

@@ -11,7 +11,7 @@ from gateway_service import RuleService
 
 from mainspring.errors import MissingExtraError
 from mainspring.gateway.app import App
-from mainspring.gateway.door import open_door
+from mainspring.gateway.door.door import open_door
 from mainspring.gateway.settings import Settings, Traces
 
 

@@ -21,8 +21,8 @@ from gateway_service import TRIP, RuleService
 from delivery import build
 from mainspring.errors import ServingError
 from mainspring.gateway import background
-from mainspring.gateway.access import new_key
-from mainspring.gateway.listening import reserved
+from mainspring.gateway.door.access import new_key
+from mainspring.gateway.processes.listening import reserved
 from mainspring.gateway.settings import Access, Grpc, Limits, Settings, Tls
 from mainspring.loop.server_process import ServerProcess
 from mainspring.storage.prediction_log import PredictionLog

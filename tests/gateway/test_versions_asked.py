@@ -16,8 +16,8 @@ from gateway_service import RuleService
 from delivery import build, system
 from mainspring.errors import RequestError
 from mainspring.gateway import background
-from mainspring.gateway.access import new_key
 from mainspring.gateway.backend import opened
+from mainspring.gateway.door.access import new_key
 from mainspring.gateway.settings import Access, Limits, Settings
 from mainspring.gateway.shelf import Shelf
 from mainspring.loop.rollout import look

@@ -39,7 +39,7 @@ def new(client: str, roles: str, expires: str | None, priority: str, as_json: bo
       mainspring keys new --client checkout --roles fraud:answer,fraud:events --expires 90d
     """
     from mainspring.clock import SystemClock
-    from mainspring.gateway.access import new_key
+    from mainspring.gateway.door.access import new_key
     from mainspring.gateway.settings import NAME, ROLE
 
     wanted = roles.split(",")

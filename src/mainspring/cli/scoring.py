@@ -39,8 +39,8 @@ def score(
     """
     from mainspring.cli.progress import Bars
     from mainspring.cli.systems import newest_workspace
-    from mainspring.loop.scoring.job import as_json as told
-    from mainspring.loop.scoring.job import score_file
+    from mainspring.scoring.job import as_json as told
+    from mainspring.scoring.job import score_file
     from mainspring.storage.workspace import Workspace
 
     space = Workspace(workspace or newest_workspace(system))

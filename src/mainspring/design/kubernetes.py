@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mainspring.design.sizing import BUSY_SHARE, Sizing
-from mainspring.gateway.supervisor import STOP_SECONDS
+from mainspring.gateway.processes.supervisor import STOP_SECONDS
 from mainspring.spec import System
 
 PORT = 8000

@@ -33,7 +33,7 @@ http {{
     upstream {name} {{
         least_conn;
 {servers}
-        # Below the 5 s after which a replica closes an idle connection, so that no request meets the closing.
+        # Below the 30 s after which a replica closes an idle connection, so that no request meets the closing.
         keepalive 64;
         keepalive_timeout 4s;
     }}

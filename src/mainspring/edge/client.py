@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import importlib.machinery
-import importlib.util
 import json
 import random
 import secrets
@@ -12,15 +10,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from mainspring.breaker import Breaker
 from mainspring.clock import Clock, SystemClock, parse_duration
 from mainspring.edge.answer_log import AnswerLog
+from mainspring.edge.loading import loaded
 from mainspring.edge.release import fetch, kept
-from mainspring.errors import DeclarationError, ExportError, RegistryError, RequestError, ServingError
+from mainspring.errors import DeclarationError, RegistryError, RequestError, ServingError
 from mainspring.model_registry.signatures import Verify
 
 _ROWS = 200
@@ -94,7 +92,7 @@ class EdgeClient:
         rng: random.Random | None = None,
     ) -> None:
         self._file = Path(model_file)
-        self._module: Any = _loaded(self._file)
+        self._module: Any = loaded(self._file)
         self._before: Any = None
         self._url = urlsplit(url)
         if self._url.scheme not in ("http", "https") or not self._url.hostname:
@@ -148,7 +146,7 @@ class EdgeClient:
             RegistryError: the release is not signed, or its file is another or answers otherwise; the present one goes on.
             StorageError: the release cannot be read or its file written; the present one goes on.
         """
-        newer = fetch(address, self._file, _loaded, verify)
+        newer = fetch(address, self._file, loaded, verify)
         self._before, self._module = self._module, newer
         return str(newer.MODEL.document["version"])
 
@@ -161,7 +159,7 @@ class EdgeClient:
         previous = kept(self._file)
         if self._before is None and not previous.exists():
             raise RegistryError(f"{self._file}: there is no file before it. Export one.")
-        self._module, self._before = self._before or _loaded(previous), None
+        self._module, self._before = self._before or loaded(previous), None
         previous.replace(self._file)
         return str(self._module.MODEL.document["version"])
 
@@ -245,24 +243,3 @@ class EdgeClient:
         if reply.status != http.HTTPStatus.OK:
             raise ServingError(f"the server at {self._url.netloc} answered {reply.status}: {told.get('error', told)}")
         return told
-
-
-class _Source(importlib.machinery.SourceFileLoader):
-    def get_code(self, fullname: str) -> CodeType:
-        path = self.get_filename(fullname)
-        return self.source_to_code(self.get_data(path), path)
-
-
-def _loaded(path: Path) -> Any:
-    """The module in a file of `mainspring export`; never from bytecode, which does not tell two files of one second and size apart."""
-    name = f"mainspring_exported_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path, loader=_Source(name, str(path)))
-    try:
-        if spec is None or spec.loader is None:
-            raise ImportError("it is no Python file")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        module.MODEL.document["system"]
-    except (OSError, ImportError, SyntaxError, AttributeError, KeyError, ValueError) as error:
-        raise ExportError(f"{path} cannot answer ({error}). Write it by: mainspring export SYSTEM --target python --out DIR") from error
-    return module

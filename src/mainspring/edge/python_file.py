@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import inspect
 import json
 import time
@@ -11,12 +10,13 @@ import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from mainspring.edge import runtime
 from mainspring.edge.held import Held, held
+from mainspring.edge.loading import loaded
 from mainspring.edge.samples import Sample
 from mainspring.edge.sources import sources
 from mainspring.errors import ExportError
@@ -78,7 +78,9 @@ def hold(text: str, label: str, asked: Sequence[Sample], predictor: Predictor, x
         ExportError: an answer is further off than ``tolerance``.
     """
     with TemporaryDirectory() as folder:
-        module = _loaded(Path(folder) / "exported.py", text)
+        file = Path(folder) / "exported.py"
+        file.write_text(text)
+        module = loaded(file)
     edges = compared(predictor.predict, module.MODEL.predictor.predict, x, _probes(predictor))
     if not edges.within(Tolerance(tolerance)):
         raise ExportError("\n".join(["Target python: the file answers otherwise than the model:", *edges.lines()]))
@@ -102,13 +104,3 @@ def _probes(predictor: Predictor) -> Probes:
     ensemble = ensemble_of(predictor)
     codes = predictor.design.codes.tolist() if isinstance(predictor, Linear) else []
     return Probes(categories={place: count for place, count in enumerate(codes) if count}) if ensemble is None else ensemble.probes()
-
-
-def _loaded(path: Path, text: str) -> Any:
-    path.write_text(text)
-    spec = importlib.util.spec_from_file_location("mainspring_exported", path)
-    if spec is None or spec.loader is None:
-        raise ExportError(f"{path} cannot be loaded.")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return cast("Any", module)

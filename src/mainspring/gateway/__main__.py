@@ -65,8 +65,8 @@ def _arguments() -> argparse.Namespace:
 
 def _serve(arguments: argparse.Namespace) -> None:
     from mainspring.gateway.backend import opened
+    from mainspring.gateway.processes.shared_counts import SharedCounts
     from mainspring.gateway.server import serve
-    from mainspring.gateway.shared_counts import SharedCounts
 
     listener = None if arguments.listener is None else socket.socket(fileno=arguments.listener)
     shared = None if arguments.shared is None else SharedCounts(arguments.shared, f"{arguments.worker}-{secrets.token_hex(4)}")
@@ -97,15 +97,15 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _follow(arguments: argparse.Namespace) -> None:
-    from mainspring.gateway.following import follow
+    from mainspring.gateway.processes.following import follow
 
     follow(Workspace(arguments.workspace[0]), lambda: print("ready", flush=True))
 
 
 def _supervise(arguments: argparse.Namespace) -> None:
-    from mainspring.gateway.listening import listen, reserved
-    from mainspring.gateway.shared_counts import write_crew
-    from mainspring.gateway.supervisor import Supervisor
+    from mainspring.gateway.processes.listening import listen, reserved
+    from mainspring.gateway.processes.shared_counts import write_crew
+    from mainspring.gateway.processes.supervisor import Supervisor
 
     own = [sys.executable, "-m", "mainspring.gateway"]
     spaces = [["--workspace", str(path)] for path in arguments.workspace]

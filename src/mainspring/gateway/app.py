@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 from mainspring.errors import DataError, DeclarationError, RequestError, ServingError, StorageError, did_you_mean
 from mainspring.gateway import describe, inference
-from mainspring.gateway.door import Door
+from mainspring.gateway.door.door import Door
+from mainspring.gateway.door.visit import Visit
 from mainspring.gateway.front import Front, Handler, Request
 from mainspring.gateway.http import Disconnected, Receive, Reply, Scope, Send, error_reply, json_reply, read_body, send_reply
 from mainspring.gateway.metrics import CONTENT_TYPE
 from mainspring.gateway.service import Service
 from mainspring.gateway.settings import Settings
 from mainspring.gateway.shelf import Shelf
-from mainspring.gateway.visit import Visit
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = "1"

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from mainspring.errors import RequestError, did_you_mean
-from mainspring.gateway.wire import Connection
+from mainspring.gateway.door.wire import Connection
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -12,8 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from mainspring.feature_store.workers import WorkerState
 from mainspring.gateway.latencies import RecentLatencies
+from mainspring.gateway.processes.shared_counts import Counts, Crew, SharedCounts
+from mainspring.gateway.routes import system_of
 from mainspring.gateway.service import Service
-from mainspring.gateway.shared_counts import Counts, Crew, SharedCounts
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -231,16 +232,6 @@ def scraped(port: int, text: Callable[[], str]) -> Iterator[int]:
         finally:
             server.shutdown()
             thread.join()
-
-
-def system_of(route: str) -> str:
-    """The system that a route is about; empty where it is about none."""
-    parts = route.split("/")
-    if parts[1:2] == ["v1"] and len(parts) > 2:
-        return parts[2]
-    if parts[1:4] == ["v2", "repository", "models"] and len(parts) > 4:
-        return parts[4]
-    return parts[3] if parts[1:3] == ["v2", "models"] and len(parts) > 3 else ""
 
 
 def _place(route: str) -> dict[str, str]:

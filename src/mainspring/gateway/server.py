@@ -19,12 +19,13 @@ import uvicorn
 
 from mainspring.errors import ServingError
 from mainspring.gateway.app import App
-from mainspring.gateway.door import Door, open_door
-from mainspring.gateway.drain import DrainingServer
-from mainspring.gateway.listening import BACKLOG, listen, reserved
+from mainspring.gateway.door.door import Door, open_door
+from mainspring.gateway.processes.drain import DrainingServer
+from mainspring.gateway.processes.listening import BACKLOG, listen, reserved
+from mainspring.gateway.processes.parent import when_parent_is_gone
+from mainspring.gateway.processes.shared_counts import SharedCounts
 from mainspring.gateway.service import Service
 from mainspring.gateway.settings import Settings
-from mainspring.gateway.shared_counts import SharedCounts
 
 if TYPE_CHECKING:
     from mainspring.gateway.adapters.grpc_inference import GrpcInference
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 10
 STUCK_SECONDS = 15
 SWITCH_SECONDS = 0.0005
-"""How soon a busy event loop lets the thread of the batches run: with Python's 5 ms it halves what a slow model answers under overload."""
+"""How soon a busy event loop lets the thread of the batches run: with Python's own 5 ms a slow model waits for it at every step."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -70,7 +71,7 @@ def serve(
             if announce is not None:
                 announce(listener.getsockname()[1], rpc_port)
             if exit_with_parent:
-                threading.Thread(target=_await_end_of_input, args=(running.server,), daemon=True).start()
+                when_parent_is_gone(partial(_ended, running.server))
             running.run()
 
 
@@ -164,7 +165,7 @@ def _connections(door: Door) -> Any:
     """What makes connections; on Windows, which has no httptools, they are uvicorn's own and have no limits."""
     if sys.platform == "win32":
         return "auto"
-    from mainspring.gateway.connection import GuardedProtocol
+    from mainspring.gateway.door.connection import GuardedProtocol
 
     return partial(GuardedProtocol, door.wire)
 
@@ -184,11 +185,8 @@ def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
             signal.signal(one, handler)
 
 
-def _await_end_of_input(server: uvicorn.Server) -> None:
-    """Stop the server when standard input ends, and a process that is stuck even if nobody is left to kill it."""
-    with contextlib.suppress(OSError):
-        while os.read(sys.stdin.fileno(), 4096):
-            pass
+def _ended(server: uvicorn.Server) -> None:
+    """Stop the server, and a process that is stuck even if nobody is left to kill it."""
     server.should_exit = True
     time.sleep(STUCK_SECONDS)
     os._exit(1)

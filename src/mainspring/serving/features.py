@@ -30,7 +30,6 @@ class FeatureRow(NamedTuple):
 class FeatureReader:
     """Builds feature rows; what can be worked out from the declaration is worked out once.
 
-
     The functions that ``without`` names are not called: they take their defaults with the status ``unavailable``. A ``patient`` one waits
     for the store past the policy's deadline.
     """

@@ -12,12 +12,12 @@ import msgspec
 
 from mainspring.errors import MissingExtraError, RequestError, ServingError, did_you_mean
 from mainspring.gateway.app import App
+from mainspring.gateway.door.visit import Visit
 from mainspring.gateway.front import counted
 from mainspring.gateway.http import Reply
 from mainspring.gateway.inference import home_of, server
 from mainspring.gateway.settings import Tls
 from mainspring.gateway.tensors import Model, Tensor, output, packed, text_of
-from mainspring.gateway.visit import Visit
 
 _CODES = {
     400: "INVALID_ARGUMENT",

@@ -8,7 +8,7 @@ from typing import Any
 
 from mainspring.clock import SECOND
 from mainspring.errors import DeclarationError, MissingExtraError
-from mainspring.gateway.access import Client, token_end
+from mainspring.gateway.door.access import Client, token_end
 from mainspring.gateway.settings import Jwt
 
 _KINDS = {"RS256": "RSA", "ES256": "EC"}

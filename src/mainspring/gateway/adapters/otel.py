@@ -7,8 +7,8 @@ from typing import Any
 
 from mainspring import __version__
 from mainspring.errors import MissingExtraError
+from mainspring.gateway.door.traces import Finished
 from mainspring.gateway.settings import Traces
-from mainspring.gateway.traces import Finished
 
 _EXPORT_SECONDS = 1.0
 _FAILED = 500

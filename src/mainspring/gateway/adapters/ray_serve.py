@@ -10,7 +10,7 @@ from typing import Any
 from mainspring.errors import DeclarationError, MissingExtraError, did_you_mean
 from mainspring.gateway.app import App
 from mainspring.gateway.backend import opened
-from mainspring.gateway.door import Door, open_door
+from mainspring.gateway.door.door import Door, open_door
 from mainspring.gateway.http import Receive, Scope, Send
 from mainspring.gateway.settings import Settings, read_settings
 from mainspring.storage.workspace import Workspace

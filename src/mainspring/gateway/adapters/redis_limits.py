@@ -8,7 +8,7 @@ from typing import Any
 
 from mainspring.clock import SECOND
 from mainspring.errors import DeclarationError, MissingExtraError
-from mainspring.gateway.limits import Exceeded, LocalLimits, Terms, periods
+from mainspring.gateway.door.limits import Exceeded, LocalLimits, Terms, periods
 from mainspring.gateway.settings import Rate
 
 _WAIT_SECONDS = 0.05

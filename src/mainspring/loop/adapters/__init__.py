@@ -1,1 +1,0 @@
-"""Engines that the loop hands work to."""
