@@ -12,7 +12,8 @@ import pytest
 
 from mainspring.errors import ServingError
 from mainspring.serving.answer import Ask
-from mainspring.serving.batching import MOST, Batcher, CostCurve
+from mainspring.serving.batching import Batcher
+from mainspring.serving.costs import MOST, CostCurve
 
 MS = 1_000_000
 

@@ -81,7 +81,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._head_bytes is not None and self._head_bytes > self._wire.limits.head and not self._lingering:
             self._refuse(431)
         if self.cycle is not None and self.cycle.more_body and not self._lingering:
-            self.cycle.transport = Lingering(self.transport, self._linger)  # type: ignore[assignment]
+            self.cycle.transport.close = self._linger  # type: ignore[method-assign]
 
     def on_message_begin(self) -> None:
         """A head begins."""
@@ -123,6 +123,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
+        cycle.transport = Whole(self.transport, alone=self.scope["method"] == "HEAD")  # type: ignore[assignment]
         super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002
@@ -200,10 +201,24 @@ class GuardedProtocol(HttpToolsProtocol):
             super().shutdown()
 
 
-class Lingering:
-    """A transport whose client is still sending: it is closed only after the client has had time to read the answer."""
+class Whole:
+    """A transport on which the head of an answer waits for its body: a process that dies between the two would leave half an answer.
+    ``alone`` a head has no body to wait for.
 
-    def __init__(self, transport: asyncio.Transport, linger: Callable[[], None]) -> None:
-        self.write = transport.write
+    ``close`` is what ends the connection: a client that is still sending first has time to read the answer.
+    """
+
+    def __init__(self, transport: asyncio.Transport, *, alone: bool) -> None:
+        self._transport = transport
+        self._alone = alone
+        self._head = b""
         self.is_closing = transport.is_closing
-        self.close = linger
+        self.close: Callable[[], None] = transport.close
+
+    def write(self, data: bytes) -> None:
+        """Send it, with the head that waited; a head itself waits."""
+        if not self._alone and not self._head and data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
+            self._head = data
+            return
+        self._transport.write(self._head + data)
+        self._head = b""
