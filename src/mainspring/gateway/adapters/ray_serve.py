@@ -44,7 +44,7 @@ def application(arguments: dict[str, str]) -> Any:
     def replica() -> Replica:
         return Replica(workspace, settings, serve.get_replica_context().replica_id.unique_id)
 
-    return serve.deployment(serve.ingress(replica)(), name=DEPLOYMENT).bind()  # type: ignore[attr-defined]
+    return serve.deployment(serve.ingress(replica)(), name=DEPLOYMENT).bind()
 
 
 class Replica:

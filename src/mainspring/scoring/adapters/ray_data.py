@@ -27,12 +27,12 @@ def score_on_ray(
         MissingExtraError: Ray is not installed.
         TrainingError: there is no cluster at the address, or the workers failed.
     """
-    with cluster(address, workers + 1) as ray:
-        import ray.data
+    with cluster(address, workers + 1):
+        from ray import data
         from ray.exceptions import RayError
 
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        given = ray.data.from_items([{"number": number} for number in numbers], override_num_blocks=len(numbers))
+        data.DataContext.get_current().enable_progress_bars = False
+        given = data.from_items([{"number": number} for number in numbers], override_num_blocks=len(numbers))
         arguments = {"space": str(space.path), "job": job, "parts": str(parts)}
         done = given.map_batches(_Worker, fn_constructor_kwargs=arguments, batch_size=1, concurrency=workers, num_cpus=1)
         try:
