@@ -32,7 +32,7 @@ from mainspring.feature_store import keys, packing
 from mainspring.feature_store.offline import AS_OF, OfflineStore
 from mainspring.feature_store.online import OnlineStore, Served
 from mainspring.gateway.app import App
-from mainspring.gateway.http import read_body
+from mainspring.gateway.asgi import AsgiApp, read_body
 from mainspring.ingestion import Contract, Ingestor, Quarantine
 from mainspring.ingestion.files import ingest_file
 from mainspring.model_registry.registry import Registry
@@ -391,7 +391,7 @@ def _(place: Place) -> Outcome:
     async def receive() -> Any:
         return {"type": "http.request", "body": b" " * (2 << 20), "more_body": False}
 
-    asyncio.run(read_body({}, {}, receive, 1 << 20))
+    asyncio.run(read_body(receive, 1 << 20))
     return Outcome("nothing", "")
 
 
@@ -662,7 +662,7 @@ def _(place: Place) -> Outcome:
 @case("full disk under a service")
 def _(place: Place) -> Outcome:
     async def post(service: Any) -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(App(service)), base_url="http://here") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(AsgiApp(App(service))), base_url="http://here") as client:
             return await client.post("/v1/shop/events/paid", json=fact())
 
     with at_most_bytes(place.segment.stat().st_size + 100):

@@ -93,7 +93,7 @@ def test_a_slow_model_leaves_the_loop_free() -> None:
     async def run() -> int:
         batches, ticks = batcher(model), 0
         future = batches.submit([ask("slow")])
-        while not future.done():
+        while not future.done:
             await asyncio.sleep(0.001)
             ticks += 1
         batches.close()
@@ -129,7 +129,7 @@ def test_what_cannot_be_answered_in_time_is_refused_at_once() -> None:
         await asyncio.sleep(0.002)
         started = time.perf_counter_ns()
         futures += [batches.submit([one]) for one in asks[1:]]
-        refused = [future for future in futures if future.done()]
+        refused = [future for future in futures if future.done]
         took = (time.perf_counter_ns() - started) / MS
         assert len(refused) > 40
         answers = [answer for (answer,) in await asyncio.gather(*futures)]

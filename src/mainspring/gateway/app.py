@@ -1,17 +1,16 @@
-"""The ASGI application: routes, checks at the door, errors in one shape, counts of all of it."""
+"""The application: systems by their routes, and errors in one shape."""
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 
-from mainspring.errors import DataError, DeclarationError, RequestError, ServingError, StorageError, did_you_mean
+from mainspring.errors import DataError, DeclarationError, RequestError, ServingError, StorageError
 from mainspring.gateway import describe, inference
 from mainspring.gateway.door.door import Door
 from mainspring.gateway.door.visit import Visit
 from mainspring.gateway.front import Front, Handler, Request
-from mainspring.gateway.http import Disconnected, Receive, Reply, Scope, Send, error_reply, json_reply, read_body, send_reply
+from mainspring.gateway.http import Reply, error_reply, json_reply
 from mainspring.gateway.metrics import CONTENT_TYPE
 from mainspring.gateway.service import Service
 from mainspring.gateway.settings import Settings
@@ -19,7 +18,6 @@ from mainspring.gateway.shelf import Shelf
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = "1"
-_GONE = 499
 _STORAGE_FAILED = "A record or store failed; see the server's log. Send events again: one event id counts once."
 _PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
@@ -35,8 +33,8 @@ class App:
     ``.../predictions`` answers that devices gave.
 
     ``GET`` of /v1/<system>, /healthz, /readyz, /readyz/<system>, /metrics, /openapi.json and /docs describes them; /v2 is the Open
-    Inference Protocol. ``door`` lets requests in; without it everybody may come. ``fronts`` are the systems. Once ``draining`` is set it
-    is not ready any more, and answers all the same.
+    Inference Protocol. An `Exchange` takes a request through it. ``door`` lets requests in; without it everybody may come. ``fronts``
+    are the systems, ``routes`` handlers by path and method. Once ``draining`` is set it is not ready any more, and answers all the same.
     """
 
     def __init__(self, *services: Service, door: Door | None = None) -> None:
@@ -49,51 +47,17 @@ class App:
         for front in self.fronts:
             self._metrics.watch(front.service, front.counts)
         self._fields = frozenset(name for front in self.fronts for name in front.system.request.schema.names)
-        self._routes = self._table()
+        self.routes = self._table()
         self.draining = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        headers = dict(scope["headers"])
-        route, open_part = self._route(scope["path"])
-        methods = self._routes.get(route)
-        visit = self.door.enter(scope, headers, None if methods is None else route)
-        request_id = visit.identity.request_id
-        try:
-            reply = await self.door.check(visit, scope) or await self._reply(scope, visit, methods, open_part, receive)
-        except Disconnected:
-            self.door.leave(visit, Reply(_GONE, b""))
-            return
-        except Exception as error:
-            reply = self.refuse(error, visit)
-        await send_reply(reply, request_id, send, self.door.leave(visit, reply))
-
-    def _route(self, path: str) -> tuple[str, str]:
+    def route(self, path: str) -> tuple[str, str]:
         """The route of a path and what stands in the part that the route leaves open, if it has one."""
+        if path in self.routes:
+            return path, ""
         parts = path.split("/")
-        if path in self._routes or parts[1:3] != ["v2", "models"] or len(parts) < 6:
+        if parts[1:3] != ["v2", "models"] or len(parts) < 6:
             return path, ""
         return "/".join([*parts[:5], inference.OPEN, *parts[6:]]), parts[5]
-
-    async def _reply(self, scope: Scope, visit: Visit, methods: dict[str, Handler] | None, open_part: str, receive: Receive) -> Reply:
-        request_id = visit.identity.request_id
-        if methods is None:
-            path = scope["path"][:100]
-            return error_reply(404, f"There is nothing at {_printable(path)}.{did_you_mean(path, self._routes)}", request_id)
-        handler = methods.get(scope["method"])
-        if handler is None:
-            allowed = ", ".join(methods)
-            message = f"{scope['method']} is not possible here. Use {allowed}."
-            return error_reply(405, message, request_id, headers={"allow": allowed})
-        posted = scope["method"] == "POST"
-        body = await read_body(scope, visit.headers, receive, self.door.body_limit(visit.route)) if posted else b""
-        request = visit.request(scope["query_string"], body, open_part)
-        began = time.perf_counter()
-        reply = handler(request)
-        if not isinstance(reply, Reply):
-            return await reply
-        self.door.wire.handled(began, time.perf_counter())
-        return reply
 
     def refuse(self, error: Exception, visit: Visit) -> Reply:
         """The answer to a request that failed; what is not ours to tell is logged, and not told."""
@@ -157,7 +121,3 @@ def _refuse_twice(systems: Sequence[str]) -> None:
     for name in systems:
         if systems.count(name) > 1:
             raise DeclarationError(f"System '{name}' is served twice. Give one workspace of it.")
-
-
-def _printable(text: str) -> str:
-    return text.encode("ascii", errors="backslashreplace").decode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from itertools import chain, repeat
 from typing import Any
 
@@ -17,6 +17,7 @@ from mainspring.gateway.shelf import Shelf
 from mainspring.ingestion import Contract
 from mainspring.serving.answer import Ask, Mark
 from mainspring.serving.batching import Batcher, Held
+from mainspring.serving.pending import Pending
 from mainspring.spec.aggregate import Value
 
 MOST_ROWS = 10_000
@@ -42,7 +43,7 @@ class Request(msgspec.Struct, frozen=True):
     open_part: str = ""
 
 
-Handler = Callable[[Request], Reply | Awaitable[Reply]]
+Handler = Callable[[Request], Reply | Pending[Reply] | Coroutine[Any, Any, Reply]]
 
 
 class Front:
@@ -75,9 +76,9 @@ class Front:
         """What its service has counted, and what its versions on the shelf take."""
         return {**self.service.counts(), "asked_versions_bytes": self.shelf.size(self.system.name)}
 
-    async def ask(
+    def ask(
         self, request: Request, rows: Sequence[Mapping[str, Value]], *, explain: bool, version: Batcher | None = None
-    ) -> list[msgspec.Struct | Exception]:
+    ) -> Pending[list[msgspec.Struct | Exception]]:
         """Answers to valid rows, or the errors that stand in their places; a row of several has the request's id and its number.
 
         What is live answers, or a ``version`` of the shelf.
@@ -91,13 +92,13 @@ class Front:
         ids = [request.id] if len(rows) == 1 else [f"{request.id}:{number}" for number in range(len(rows))]
         marks = chain([request.marks], repeat(None))
         asks = [Ask(id_, row, explain, request.arrived_ns, deadline_ns, own) for id_, row, own in zip(ids, rows, marks, strict=False)]
-        return await (version or self._batcher).submit(asks)
+        return (version or self._batcher).submit(asks)
 
     def _answered(self, asks: Sequence[Ask]) -> Sequence[msgspec.Struct | Exception]:
         """Shadow scores are the first that a server that is behind does without."""
         return self.service.answer_many(asks, shadow=not self._batcher.behind)
 
-    async def _answer(self, request: Request) -> Reply:
+    def _answer(self, request: Request) -> Pending[Reply]:
         check_json_type(request.headers)
         explain = flag(request.query, "explain", request.may_explain)
         row = self.contract.decode(request.body)
@@ -106,7 +107,10 @@ class Front:
             if not isinstance(body, dict):
                 raise RequestError("", "The body must be one JSON object with the request's columns.", 400)
             row = self.contract.check(body)
-        (answer,) = await self.ask(request, [row], explain=explain)
+        return self.ask(request, [row], explain=explain).then(self._replied)
+
+    def _replied(self, answers: Sequence[Any]) -> Reply:
+        (answer,) = answers
         if isinstance(answer, Exception):
             raise answer
         return Reply(200, self._encode(answer), **counted(answer))

@@ -1,9 +1,9 @@
-"""The little of HTTP that the application needs: bodies with a limit, JSON, replies."""
+"""The little of HTTP that the application needs: heads, JSON, replies."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
@@ -11,12 +11,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from mainspring.errors import RequestError, did_you_mean
-from mainspring.gateway.door.wire import Connection
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 JSON = "application/json"
@@ -25,12 +20,22 @@ _JSON_BYTES = JSON.encode()
 _JSON_TYPE = re.compile(r"application/([\w.+-]+\+)?json", re.IGNORECASE)
 
 
-class Disconnected(Exception):  # noqa: N818
-    """The client left before its request was whole."""
+class Head(msgspec.Struct, frozen=True):
+    """The head of a request: its path decoded, its header names in lower case.
+
+    ``waited`` is how many seconds ago its bytes came; ``certificate`` the name in the one that its client showed, empty for none.
+    """
+
+    method: str
+    path: str
+    headers: Mapping[bytes, bytes]
+    query: bytes = b""
+    waited: float = 0.0
+    certificate: str = ""
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """A whole response but for the request id; ``answered_by``, ``version`` and ``variant`` are for the metrics."""
+    """A whole response but for what its request adds; ``answered_by``, ``version`` and ``variant`` are for the metrics."""
 
     status: int
     body: bytes
@@ -40,43 +45,24 @@ class Reply(msgspec.Struct, frozen=True):
     version: str = ""
     variant: str = ""
 
-
-async def read_body(scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
-    """The request's body, of at most ``limit`` bytes; of a larger one no more is read than it takes to see that.
-
-    Raises:
-        RequestError: 413 when it is larger, declared or counted; 408 when its connection finds that it takes too long.
-        Disconnected: the client left.
-    """
-    if _declared(headers) > limit:
-        raise _too_large(limit)
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False) and len(message["body"]) <= limit:
-        body: bytes = message["body"]
-        return body
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        if message["type"] != "http.request":
-            raise Disconnected
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            raise _too_large(limit)
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return b"".join(chunks)
-        connection: Connection | None = scope.get("connection")
-        if connection is not None and connection.late:
-            raise RequestError("", "The body did not come in time. Send it faster or smaller.", 408)
-        message = await receive()
+    @property
+    def closes(self) -> bool:
+        """Whether the connection ends with it."""
+        return self.headers is not None and self.headers.get("connection") == "close"
 
 
-def _too_large(limit: int) -> RequestError:
+def too_large(limit: int) -> RequestError:
+    """The error of a body that is larger than it may be."""
     return RequestError("", f"The body is larger than {limit} bytes. Send less, events in several requests.", 413)
 
 
-def _declared(headers: Mapping[bytes, bytes]) -> int:
+def too_slow() -> RequestError:
+    """The error of a body that takes longer than it may."""
+    return RequestError("", "The body did not come in time. Send it faster or smaller.", 408)
+
+
+def declared(headers: Mapping[bytes, bytes]) -> int:
+    """The length that a body is said to have, 0 where nothing is said."""
     length = headers.get(b"content-length", b"0")
     return int(length) if length.isdigit() else 0
 
@@ -136,17 +122,3 @@ def error_reply(status: int, message: str, request_id: str, field_name: str = ""
     """An error in the one shape that errors have."""
     error = {"field": field_name or None, "message": message, "request_id": request_id}
     return Reply(status, msgspec.json.encode({"error": error}), headers=headers)
-
-
-async def send_reply(reply: Reply, request_id: str, send: Send, more: Headers) -> None:
-    """Send a whole response, with ``more`` headers than its own."""
-    headers: Headers = [
-        (b"content-type", reply.content_type.encode()),
-        (b"content-length", b"%d" % len(reply.body)),
-        (b"x-request-id", request_id.encode()),
-    ]
-    if reply.headers:
-        headers += [(name.encode(), value.encode()) for name, value in reply.headers.items()]
-    headers += more
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})

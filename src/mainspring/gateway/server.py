@@ -1,4 +1,4 @@
-"""The process around the application: a socket first, then uvicorn, then a quiet end."""
+"""The process around the application: a socket first, then an event loop, then a quiet end."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-import uvicorn
+import uvloop
 
 from mainspring.errors import ServingError
 from mainspring.gateway.app import App
+from mainspring.gateway.door.connection import Connection
 from mainspring.gateway.door.door import Door, open_door
+from mainspring.gateway.exchange import Exchange
 from mainspring.gateway.processes.drain import DrainingServer
-from mainspring.gateway.processes.listening import BACKLOG, listen, reserved
+from mainspring.gateway.processes.listening import listen, reserved
 from mainspring.gateway.processes.parent import when_parent_is_gone
 from mainspring.gateway.processes.shared_counts import SharedCounts
 from mainspring.gateway.service import Service
@@ -113,18 +115,26 @@ class _Running:
         self._door = door
         self._listener = listener
         self._rpc = None if rpc_port is None else _rpc(self._app, host, rpc_port)
-        self.server = DrainingServer(_config(self._app, door), self._drain, door.metrics.share, alone=alone)
+        self.server = DrainingServer(
+            partial(Connection, partial(Exchange, self._app), door.wire),
+            door.wire,
+            tls=None if door.certificate is None else door.certificate.context,
+            grace=GRACE_SECONDS,
+            draining=self._drain,
+            every_second=door.metrics.share,
+            alone=alone,
+        )
 
     def run(self) -> None:
         """Serve until told to stop."""
-        with asyncio.Runner(loop_factory=self.server.config.get_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
         try:
             if self._rpc is not None:
                 await self._rpc.start()
-            await self.server.serve(sockets=[self._listener])
+            await self.server.serve(self._listener)
             if self._rpc is not None:
                 await self._rpc.ended()
         finally:
@@ -142,37 +152,8 @@ def _rpc(app: App, host: str, port: int) -> GrpcInference:
     return GrpcInference(app, host, port)
 
 
-def _config(app: App, door: Door) -> uvicorn.Config:
-    certificate = door.certificate
-    return uvicorn.Config(
-        app,
-        loop="auto",
-        http=cast(Any, _connections(door)),
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=cast(Any, door.settings.timeouts.idle),
-        ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-        backlog=BACKLOG,
-    )
-
-
-def _connections(door: Door) -> Any:
-    """What makes connections; on Windows, which has no httptools, they are uvicorn's own and have no limits."""
-    if sys.platform == "win32":
-        return "auto"
-    from mainspring.gateway.door.connection import GuardedProtocol
-
-    return partial(GuardedProtocol, door.wire)
-
-
 @contextlib.contextmanager
-def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
-    """Let the signals stop the server before uvicorn listens to them, and end nothing when uvicorn raises them again."""
+def _stopped_by_signals(server: DrainingServer) -> Iterator[None]:
 
     def stop(*_: object) -> None:
         server.should_exit = True
@@ -185,7 +166,7 @@ def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
             signal.signal(one, handler)
 
 
-def _ended(server: uvicorn.Server) -> None:
+def _ended(server: DrainingServer) -> None:
     """Stop the server, and a process that is stuck even if nobody is left to kill it."""
     server.should_exit = True
     time.sleep(STUCK_SECONDS)

@@ -14,6 +14,7 @@ from typing import Any
 
 from mainspring.serving.answer import Ask
 from mainspring.serving.costs import MOST, QUICK_NS, CostCurve
+from mainspring.serving.pending import Pending
 
 LONG_NS = 10_000_000
 """The rows of one request that are expected to take longer than this must not hold up the event loop, quick as each may be."""
@@ -34,7 +35,7 @@ class _Group:
     """Asks of one request, all alike."""
 
     asks: Sequence[Ask]
-    future: asyncio.Future[list[Result]]
+    answers: Pending[list[Result]]
 
     @property
     def explain(self) -> bool:
@@ -72,10 +73,9 @@ class Batcher:
         """How long so many rows that came now would wait for their turn to end."""
         return (self._remaining() if self._running else 0) + self._expected(rows, explain)
 
-    def submit(self, asks: Sequence[Ask]) -> asyncio.Future[list[Result]]:
+    def submit(self, asks: Sequence[Ask]) -> Pending[list[Result]]:
         """The answers to come to the asks of one request, all with one deadline, or the errors that stand in their places."""
-        loop = asyncio.get_running_loop()
-        group = _Group(asks, loop.create_future())
+        group = _Group(asks, Pending())
         with self._lock:
             in_time = not (self._running and _too_late(self.expected_wait_ns(len(asks), group.explain), group.deadline_ns))
             if in_time:
@@ -83,8 +83,8 @@ class Batcher:
         if not in_time:
             self._answer_late([group])
         elif not self._threaded:
-            self._plan(loop)
-        return group.future
+            self._plan(asyncio.get_running_loop())
+        return group.answers
 
     def close(self) -> None:
         """End the thread, when what runs in it is done."""
@@ -144,6 +144,8 @@ class Batcher:
                 _tell(loop, self._plan, loop)
                 return
             results, _ = self._timed(batch)
+            with self._lock:
+                self._running = []
             _tell(loop, _give, batch, results)
 
     def _is_slow(self) -> bool:
@@ -190,7 +192,7 @@ class Batcher:
             return
         self._sweep_waiting()
         now = time.perf_counter_ns()
-        self._answer_late([group for group in self._running if group.deadline_ns < now and not group.future.done()])
+        self._answer_late([group for group in self._running if group.deadline_ns < now and not group.answers.done])
         asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
 
     def _sweep_waiting(self) -> None:
@@ -245,6 +247,6 @@ def _give(batch: Sequence[_Group], results: Sequence[Result] | Exception) -> Non
     place = 0
     for group in batch:
         n = len(group.asks)
-        if not group.future.done():
-            group.future.set_result([results] * n if isinstance(results, Exception) else list(results[place : place + n]))
+        if not group.answers.done:
+            group.answers.give([results] * n if isinstance(results, Exception) else list(results[place : place + n]))
         place += n

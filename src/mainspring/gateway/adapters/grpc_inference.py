@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,10 +13,11 @@ from mainspring.errors import MissingExtraError, RequestError, ServingError, did
 from mainspring.gateway.app import App
 from mainspring.gateway.door.visit import Visit
 from mainspring.gateway.front import counted
-from mainspring.gateway.http import Reply
+from mainspring.gateway.http import Head, Reply
 from mainspring.gateway.inference import home_of, server
 from mainspring.gateway.settings import Tls
 from mainspring.gateway.tensors import Model, Tensor, output, packed, text_of
+from mainspring.serving.pending import Pending
 
 _CODES = {
     400: "INVALID_ARGUMENT",
@@ -47,15 +47,6 @@ _CONTENTS = {
 _LONGEST_MS = 999_999_999
 _GONE = 499
 _NOT_OF_GRPC = "connection"
-
-
-@dataclass(frozen=True, slots=True)
-class _Link:
-    """What is known of a call's connection; how long its bytes lay unread is not."""
-
-    certificate: str
-    waited: float = 0.0
-    late: bool = False
 
 
 class GrpcInference:
@@ -125,11 +116,12 @@ class GrpcInference:
         door = self._app.door
         message, wrong = self._decoded(method, data)
         handler, verb, path = self._handler(method, message)
-        scope = {"method": verb, "path": path, "connection": _Link(_certificate(context))}
-        visit = door.enter(scope, _headers(context), None if handler is None else path)
+        head = Head(verb, path, _headers(context), certificate=_certificate(context))
+        visit = door.enter(head, None if handler is None else path)
         answer = b""
         try:
-            reply = await door.check(visit, scope)
+            checked = door.check(visit)
+            reply = await checked if isinstance(checked, Pending) else checked
             if reply is None:
                 _check_whole(wrong, len(data), door.body_limit(path))
                 made, reply = await self._answered(handler, message, visit)
@@ -145,7 +137,7 @@ class GrpcInference:
     async def _end(self, reply: Reply, visit: Visit, context: Any) -> None:
         """Count the call, and end it as refused if it was."""
         more = {name.decode(): text.decode() for name, text in self._app.door.leave(visit, reply)}
-        told = {"x-request-id": visit.identity.request_id, **(reply.headers or {}), **more}
+        told = {**(reply.headers or {}), **more}
         context.set_trailing_metadata([(name, text) for name, text in told.items() if name != _NOT_OF_GRPC])
         if reply.status != 200:
             await context.abort(getattr(self._grpc.StatusCode, _CODES.get(reply.status, "INTERNAL")), _reason(reply))

@@ -9,9 +9,9 @@ from typing import Any
 
 from mainspring.errors import DeclarationError, MissingExtraError, did_you_mean
 from mainspring.gateway.app import App
+from mainspring.gateway.asgi import AsgiApp, Receive, Scope, Send
 from mainspring.gateway.backend import opened
 from mainspring.gateway.door.door import Door, open_door
-from mainspring.gateway.http import Receive, Scope, Send
 from mainspring.gateway.settings import Settings, read_settings
 from mainspring.storage.workspace import Workspace
 
@@ -57,7 +57,7 @@ class Replica:
         self._workspace = Workspace(workspace)
         self._settings = settings
         self._name = name
-        self._app: App | None = None
+        self._app: AsgiApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the life of the server."""
@@ -79,5 +79,5 @@ class Replica:
     def _open(self) -> Iterator[Door]:
         with opened(self._workspace, stream=False, worker=self._name) as backend:
             door = open_door(self._settings)
-            self._app = App(backend, door=door)
+            self._app = AsgiApp(App(backend, door=door))
             yield door

@@ -1,4 +1,4 @@
-"""A connection's own limits, beneath the application: slow, endless, oversized and too many clients are shown out."""
+"""A connection of HTTP/1.1 (RFC 9112): requests in, answers out in order; slow, endless, oversized and too many clients are shown out."""
 
 from __future__ import annotations
 
@@ -7,18 +7,26 @@ import math
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Callable
+from functools import lru_cache
 from http import HTTPStatus
-from typing import Any
+from typing import Protocol
+from urllib.parse import unquote
 
+import httptools
 import msgspec
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from mainspring.gateway.door.tls import name_in
 from mainspring.gateway.door.wire import Wire
+from mainspring.gateway.http import Head, Headers, Reply, too_large, too_slow
 
 _LINGER_SECONDS = 2.0
 _NEVER = math.inf
+_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_BODILESS = (204, 304)
+_CLOSE = b"connection: close\r\n"
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _MESSAGES = {
     400: ("malformed", "This is not HTTP/1.1 as RFC 9112 has it. Send one host, and one way to tell where the body ends."),
     414: ("url_too_long", "The URL is too long. Put less into the query."),
@@ -28,146 +36,336 @@ _MESSAGES = {
 }
 
 
-class GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's connection with deadlines for head, body and reading of answers, and with limits for the head."""
-
-    def __init__(self, wire: Wire, **options: Any) -> None:
-        super().__init__(**options)
-        self._wire = wire
-        self._came = 0.0
-        self._head_bytes: int | None = 0
-        self._due = _NEVER
-        self._write_due = _NEVER
-        self._lingering = False
-        self._answering: RequestResponseCycle | None = None
-        self._status = 400
-        self.late = False
-        self.certificate = ""
+class Exchanged(Protocol):
+    """What a connection does with a request; see `mainspring.gateway.exchange.Exchange`."""
 
     @property
-    def waited(self) -> float:
-        """Seconds since the bytes of the request's head came."""
-        return time.perf_counter() - self._came
+    def limit(self) -> int:
+        """The most bytes that the body may have."""
+        ...
+
+    def whole(self, body: bytes) -> None:
+        """The body is there."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """Answer that it failed."""
+        ...
+
+    def leave(self) -> None:
+        """The client has left."""
+        ...
+
+
+Begin = Callable[[Head, Callable[[Reply, Headers], None]], Exchanged]
+"""Begins an exchange that will hand its answer to the function."""
+
+
+class _Message:
+    """A request as it comes, from its first byte; ``exchange`` once its turn has come."""
+
+    __slots__ = ("answered", "chunks", "count", "exchange", "expects", "headers", "hosts", "keep", "method", "size", "url", "whole")
+
+    def __init__(self) -> None:
+        self.url = b""
+        self.method = ""
+        self.headers: dict[bytes, bytes] = {}
+        self.count = self.hosts = self.size = 0
+        self.keep = self.expects = self.whole = self.answered = False
+        self.chunks: list[bytes] = []
+        self.exchange: Exchanged | None = None
+
+
+class Connection(asyncio.Protocol):
+    """One client, whose requests are answered one after another.
+
+    What comes before the answer to an earlier request waits, and nothing more is read; the bytes of one read at most are kept so. An
+    answer leaves in one piece: whoever reads its head has its body. A client that is still sending when its answer ends the connection
+    has a moment to read it: closing at once would reset the connection before it saw the answer.
+    """
+
+    def __init__(self, begin: Begin, wire: Wire) -> None:
+        self._begin, self._wire = begin, wire
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]
+        self._certificate = ""
+        self._came = 0.0
+        self._due = self._write_due = _NEVER
+        self._head_bytes: int | None = 0
+        self._idle = self._advancing = self._lingering = self._full = False
+        self._reading = True
+        self._status = 400
+        self._spoilt = 0
+        self._coming: _Message | None = None
+        self._active: _Message | None = None
+        self._queue: deque[_Message] = deque()
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has a request that is not answered."""
+        return self._active is not None and not self._active.answered
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Let it in, or say at once that there is no room."""
-        super().connection_made(transport)
+        self._transport = transport
         wire = self._wire
-        wire.watch(self.loop)
+        wire.watch(asyncio.get_running_loop())
         wire.open.add(self)
         self._due = time.perf_counter() + wire.timeouts.head
-        self.certificate = name_in(transport.get_extra_info("peercert"))
+        self._certificate = name_in(transport.get_extra_info("peercert"))
         if len(wire.open) > wire.timeouts.connections:
             self._refuse(503)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it; what is being answered learns of it, though other requests came after it."""
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Forget it; what it was about to ask is left."""
         self._wire.open.discard(self)
-        if self._answering is not None:
-            self._answering.disconnected = True
-        super().connection_lost(exc)
+        self._queue.clear()
+        if self._active is not None and self._active.exchange is not None and not self._active.answered:
+            self._active.exchange.leave()
 
     def data_received(self, data: bytes) -> None:
         """Read on; a head may take only so long and be only so large."""
-        if self._lingering:
+        if self._lingering or self._spoilt:
             return
         now = time.perf_counter()
         self._came = self._wire.bytes_came(now)
-        if self._due == _NEVER and (self.cycle is None or self.cycle.response_complete):
-            self._due = now + self._wire.timeouts.head
+        if self._idle:
+            self._idle, self._due = False, now + self._wire.timeouts.head
         if self._head_bytes is not None:
             self._head_bytes += len(data)
-        super().data_received(data)
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self._spoil(self._status)
+            return
         if self._head_bytes is not None and self._head_bytes > self._wire.limits.head and not self._lingering:
-            self._refuse(431)
-        if self.cycle is not None and self.cycle.more_body and not self._lingering:
-            self.cycle.transport.close = self._linger  # type: ignore[method-assign]
+            self._spoil(431)
+        message = self._coming
+        if message is not None and message.expects and message is self._active and not (message.answered or message.size):
+            message.expects = False
+            self._transport.write(_CONTINUE)
+
+    def _feed(self, data: bytes) -> None:
+        """Parse; what asks for another protocol is answered in this one, and what follows it is read on."""
+        while data:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+            else:
+                return
 
     def on_message_begin(self) -> None:
         """A head begins."""
-        super().on_message_begin()
-        self.late = False
-        self.scope["connection"] = self  # type: ignore[typeddict-unknown-key]
+        self._coming = _Message()
 
     def on_url(self, url: bytes) -> None:
         """Gather the URL, up to its limit."""
-        super().on_url(url)
-        if len(self.url) > self._wire.limits.url:
+        message = self._message()
+        message.url += url
+        if len(message.url) > self._wire.limits.url:
             raise self._wrong(414)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Gather header fields, up to their limit."""
-        super().on_header(name, value)
-        if len(self.headers) > self._wire.limits.headers:
+        """Gather header fields, up to their limit; those that follow the body are not looked at."""
+        message = self._message()
+        message.count += 1
+        if message.count > self._wire.limits.headers:
             raise self._wrong(431)
+        if message.method:
+            return
+        name = name.lower()
+        if name == b"host":
+            message.hosts += 1
+        message.headers[name] = value
 
     def on_headers_complete(self) -> None:
         """The head is whole: the body has its own time."""
-        limits = self._wire.limits
+        message, limits, parser = self._message(), self._wire.limits, self._parser
         if self._head_bytes is not None and self._head_bytes > limits.head:
-            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            size = len(message.url) + sum(len(name) + len(value) + 4 for name, value in message.headers.items())
             if size > limits.head:
                 raise self._wrong(431)
-        hosts = sum(name == b"host" for name, _ in self.headers)
-        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+        version = parser.get_http_version()
+        if message.hosts > 1 or (message.hosts == 0 and version == "1.1"):
             raise self._wrong(400)
+        _parsed(message.url)
+        message.method = parser.get_method().decode("ascii")
+        message.keep = version == "1.1" and parser.should_keep_alive()
+        message.expects = message.headers.get(b"expect", b"").lower() == b"100-continue"
         self._head_bytes = None
-        self._due = time.perf_counter() + self._wire.timeouts.body
-        super().on_headers_complete()
+        self._queue.append(message)
+        self._advance()
+        if self._queue:
+            self._read(False)
+
+    def on_body(self, body: bytes) -> None:
+        """Gather the body, up to its limit; of a request that is answered already nothing is kept."""
+        message = self._message()
+        message.size += len(body)
+        if message.answered:
+            return
+        message.chunks.append(body)
+        if message.exchange is not None and message.size > message.exchange.limit:
+            message.exchange.fail(too_large(message.exchange.limit))
 
     def on_message_complete(self) -> None:
         """The request is whole."""
-        self._head_bytes = 0
-        self._due = _NEVER
-        super().on_message_complete()
+        message = self._message()
+        self._coming = None
+        self._head_bytes, self._due = 0, _NEVER
+        message.whole = True
+        if message is self._active:
+            self._go_on(message)
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._answering = cycle
-        cycle.transport = Whole(self.transport, alone=self.scope["method"] == "HEAD")  # type: ignore[assignment]
-        super()._start_asgi_task(cycle, app)
+    def _message(self) -> _Message:
+        assert self._coming is not None
+        return self._coming
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
-        """Refuse what the parser, or a limit, did not let through."""
-        if self.cycle is not None and self.cycle.response_started:
-            self.transport.close()
+    def _advance(self) -> None:
+        """Begin with the next request, once the one before it has its answer and the client reads."""
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while self._active is None and self._queue and not (self._full or self._lingering):
+                message = self._active = self._queue.popleft()
+                self._start(message)
+        finally:
+            self._advancing = False
+
+    def _start(self, message: _Message) -> None:
+        now = time.perf_counter()
+        self._idle, self._due = False, _NEVER if message.whole else now + self._wire.timeouts.body
+        path, query = _parsed(message.url)
+        head = Head(message.method, path, message.headers, query, now - self._came, self._certificate)
+        message.exchange = self._begin(head, self._answer)
+        if message.size > message.exchange.limit:
+            message.exchange.fail(too_large(message.exchange.limit))
+        if message.whole:
+            self._go_on(message)
+
+    def _go_on(self, message: _Message) -> None:
+        """With a request that is whole."""
+        if message.answered:
+            self._next()
+        elif message.exchange is not None:
+            chunks, message.chunks = message.chunks, []
+            message.exchange.whole(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+
+    def _answer(self, reply: Reply, more: Headers) -> None:
+        """Send the answer to the request whose turn it is."""
+        message = self._active
+        assert message is not None
+        message.answered = True
+        message.chunks = []
+        self._wire.answered += 1
+        transport = self._transport
+        if transport.is_closing() or self._lingering:
+            return
+        message.keep = message.keep and not (self._wire.draining or reply.closes)
+        transport.write(self._encoded(message, reply, more))
+        if not message.keep:
+            if message.whole:
+                transport.close()
+            else:
+                self._linger()
+        elif message.whole:
+            self._next()
+
+    def _encoded(self, message: _Message, reply: Reply, more: Headers) -> bytes:
+        body, parts = reply.body, [_LINES[reply.status]]
+        if reply.status not in _BODILESS:
+            parts.append(b"content-type: %s\r\ncontent-length: %d\r\n" % (reply.content_type.encode(), len(body)))
+        if reply.headers:
+            parts += [_line(name.encode(), value.encode()) for name, value in reply.headers.items() if name != "connection"]
+        parts += [_line(name, value) for name, value in more]
+        if not message.keep:
+            parts.append(_CLOSE)
+        parts.append(self._wire.tail)
+        if message.method != "HEAD":
+            parts.append(body)
+        return b"".join(parts)
+
+    def _next(self) -> None:
+        """The request whose turn it was is over."""
+        self._active = None
+        self._advance()
+        if self._active is not None or self._queue or self._lingering:
+            return
+        if self._spoilt:
+            self._refuse(self._spoilt)
+            return
+        self._idle = self._coming is None
+        self._due = time.perf_counter() + (self._wire.timeouts.idle if self._idle else self._wire.timeouts.head)
+        self._read(not self._full)
+
+    def _read(self, on: bool) -> None:
+        if self._reading != on:
+            self._reading = on
+            (self._transport.resume_reading if on else self._transport.pause_reading)()
+
+    def _spoil(self, status: int) -> None:
+        """What comes cannot be read: answer what came before, then say so."""
+        coming, self._coming = self._coming, None
+        self._spoilt = status
+        if self._active is None:
+            self._refuse(status)
+        elif self._active is coming:
+            if self._active.answered:
+                self._linger()
+            else:
+                exchange = self._active.exchange
+                self._refuse(status)
+                if exchange is not None:
+                    exchange.leave()
         else:
-            self._refuse(self._status)
+            self._due = _NEVER
+            if self._queue and self._queue[-1] is coming:
+                self._queue.pop()
 
     def pause_writing(self) -> None:
-        """The client does not read; it has so long to begin again."""
-        super().pause_writing()
+        """The client does not read; it has so long to begin again, and meanwhile nothing more is read from it."""
+        self._full = True
         self._write_due = time.perf_counter() + self._wire.timeouts.write
+        self._read(False)
 
     def resume_writing(self) -> None:
         """The client reads."""
-        super().resume_writing()
-        self._write_due = _NEVER
+        self._full, self._write_due = False, _NEVER
+        self._advance()
+        if not self._queue:
+            self._read(True)
 
     def check(self, now: float) -> None:
         """Show out whoever has had its time."""
         if self._lingering or now >= self._write_due:
             if now >= min(self._write_due, self._due):
                 self._reset()
-        elif self.transport.is_closing():
+        elif self._transport.is_closing():
             self._write_due = min(self._write_due, now + self._wire.timeouts.write)
         elif now >= self._due:
-            self._out_of_time()
+            self._out_of_time(now)
 
     def _reset(self) -> None:
         if not self._lingering:
             self._wire.refused("slow_reader")
             at_once = struct.pack("ii", 1, 0)
-            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
-        self.transport.abort()
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        self._transport.abort()
 
-    def _out_of_time(self) -> None:
-        if self._head_bytes is not None:
+    def _out_of_time(self, now: float) -> None:
+        if self._idle:
+            self._transport.close()
+        elif self._active is None:
             self._refuse(408)
-        elif self.cycle.response_complete:
+        elif self._active is not self._coming:
+            self._due = now + self._wire.timeouts.body
+        elif self._active.answered:
             self._linger()
-        else:
-            self.late, self._due = True, _NEVER
-            self.cycle.message_event.set()
+        elif self._active.exchange is not None:
+            self._due = _NEVER
+            self._active.exchange.fail(too_slow())
 
     def _wrong(self, status: int) -> ValueError:
         self._status = status
@@ -177,48 +375,48 @@ class GuardedProtocol(HttpToolsProtocol):
         reason, message = _MESSAGES[status]
         self._wire.refused(reason)
         body = msgspec.json.encode({"error": {"field": None, "message": message, "request_id": None}})
-        head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-        retry = "retry-after: 1\r\n" if status == 503 else ""
-        self.transport.write(f"{head}{retry}connection: close\r\n\r\n".encode() + body)
+        head = b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
+        retry = b"retry-after: 1\r\n" if status == 503 else b""
+        self._transport.write(b"".join([_LINES[status], head, retry, _CLOSE, self._wire.tail, body]))
         self._linger()
 
     def _linger(self) -> None:
-        """End the answer, and read on for a moment: closing at once would reset the connection before the client saw the answer."""
+        """End the answer, and read on for a moment without looking."""
         if self._lingering:
             return
         self._lingering = True
         self._due = time.perf_counter() + _LINGER_SECONDS
-        self._unset_keepalive_if_required()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self.flow.resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._read(True)
 
     def shutdown(self) -> None:
-        """End a connection that has nothing to say any more."""
+        """End a connection, at once or after the answer that is due."""
         if self._lingering:
-            self.transport.abort()
+            self._transport.abort()
+        elif self._active is not None and not self._active.answered:
+            self._active.keep = False
         else:
-            super().shutdown()
+            self._transport.close()
+
+    def abort(self) -> None:
+        """End, whatever is due."""
+        self._transport.abort()
 
 
-class Whole:
-    """A transport on which the head of an answer waits for its body: a process that dies between the two would leave half an answer.
-    ``alone`` a head has no body to wait for.
+@lru_cache(maxsize=256)
+def _parsed(url: bytes) -> tuple[str, bytes]:
+    """Path, decoded, and query.
 
-    ``close`` is what ends the connection: a client that is still sending first has time to read the answer.
+    Raises:
+        ValueError: it is no URL of a request to a server; ``httptools`` has its own errors for some.
     """
+    parsed = httptools.parse_url(url)
+    path: str = parsed.path.decode("ascii")
+    return (unquote(path) if "%" in path else path), parsed.query or b""
 
-    def __init__(self, transport: asyncio.Transport, *, alone: bool) -> None:
-        self._transport = transport
-        self._alone = alone
-        self._head = b""
-        self.is_closing = transport.is_closing
-        self.close: Callable[[], None] = transport.close
 
-    def write(self, data: bytes) -> None:
-        """Send it, with the head that waited; a head itself waits."""
-        if not self._alone and not self._head and data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
-            self._head = data
-            return
-        self._transport.write(self._head + data)
-        self._head = b""
+def _line(name: bytes, value: bytes) -> bytes:
+    if b"\r" in value or b"\n" in value:
+        raise ValueError(f"Header {name!r} has an end of line in its value.")
+    return b"%s: %s\r\n" % (name, value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from random import Random
 from typing import Protocol
 
@@ -19,12 +19,13 @@ from mainspring.gateway.door.refusal import Refusal
 from mainspring.gateway.door.tls import Certificate
 from mainspring.gateway.door.traces import Finished, Tracer, sampled
 from mainspring.gateway.door.visit import Visit
-from mainspring.gateway.door.wire import Connection, Wire
-from mainspring.gateway.http import Headers, Reply, Scope, error_reply
+from mainspring.gateway.door.wire import Wire
+from mainspring.gateway.http import Head, Headers, Reply, error_reply
 from mainspring.gateway.metrics import Metrics
 from mainspring.gateway.processes.shared_counts import SharedCounts
 from mainspring.gateway.routes import rule_of
 from mainspring.gateway.settings import Priority, Rate, Settings
+from mainspring.serving.pending import Pending
 
 _CLASSES: dict[bytes, Priority] = {b"critical": "critical", b"default": "default", b"sheddable": "sheddable"}
 _ORDER: list[Priority] = ["sheddable", "default", "critical"]
@@ -92,28 +93,32 @@ class Door:
         self._new_id: Callable[[], str] = lambda: f"{draw(128):032x}"
         self._rates: dict[str, tuple[Rate, Terms | None] | None] = {}
 
-    def enter(self, scope: Scope, headers: Mapping[bytes, bytes], route: str | None) -> Visit:
+    def enter(self, head: Head, route: str | None) -> Visit:
         """Note that a request has come; ``route`` is None where there is nothing at its path."""
-        rule = rule_of(scope["method"], route or "/")
-        identity = identify(headers, self._new_id)
+        rule = rule_of(head.method, route or "/")
+        identity = identify(head.headers, self._new_id)
         if self._tracer is not None:
             identity = sampled(identity, self._tracer.ratio)
-        visit = Visit(identity, rule, scope["method"], route or "other", headers, self._timer())
+        visit = Visit(identity, rule, head, route or "other", self._timer())
         if self._tracer is not None and identity.flags == "01":
             visit.marks = []
         return visit
 
-    async def check(self, visit: Visit, scope: Scope) -> Reply | None:
-        """None when the request may go on to its handler, else the answer that turns it away."""
-        if scope["method"] == "OPTIONS" and self._origins.some and b"access-control-request-method" in visit.headers:
+    def check(self, visit: Visit) -> Reply | Pending[Reply | None] | None:
+        """None when the request may go on to its handler, else the answer that turns it away; it waits for limits that others share.
+
+        Raises:
+            RequestError: a header that limits what is done for the request cannot be understood.
+        """
+        if visit.head.method == "OPTIONS" and self._origins.some and b"access-control-request-method" in visit.head.headers:
             return self._origins.preflight()
-        refusal = self._unknown_or_may_not(visit, scope)
+        refusal = self._unknown_or_may_not(visit)
         if refusal is None and visit.rule.guarded:
-            refusal = await self._exceeded(visit) or self._too_late(visit, scope)
-        if refusal is None:
-            return None
-        self.metrics.reject(visit.route, refusal.reason)
-        return error_reply(refusal.status, refusal.message, visit.identity.request_id, headers=refusal.headers)
+            exceeded = self._exceeded(visit)
+            if isinstance(exceeded, Pending):
+                return exceeded.then(lambda found: self._turned_away(visit, found or self._too_late(visit)))
+            refusal = exceeded or self._too_late(visit)
+        return self._turned_away(visit, refusal)
 
     def body_limit(self, route: str) -> int:
         """The most bytes that a body of this route may have."""
@@ -129,11 +134,13 @@ class Door:
         self.metrics.count(visit.route, reply.status, seconds, reply.answered_by, reply.version, reply.variant)
         if self._log is not None:
             self._log.write(self._line(visit, reply, seconds))
-        more = self._origins.headers(visit.headers.get(b"origin")) if self._origins.some else []
-        if self._tracer is None:
-            return more
-        self._trace(self._tracer, visit, reply, now)
-        return [*more, (b"traceparent", visit.identity.traceparent.encode())]
+        more = [(b"x-request-id", visit.identity.request_id.encode())]
+        if self._origins.some:
+            more += self._origins.headers(visit.head.headers.get(b"origin"))
+        if self._tracer is not None:
+            self._trace(self._tracer, visit, reply, now)
+            more.append((b"traceparent", visit.identity.traceparent.encode()))
+        return more
 
     async def close(self) -> None:
         """Let go of the server of the limits, and write what is still to be written."""
@@ -145,12 +152,17 @@ class Door:
         if self._tracer is not None:
             self._tracer.close()
 
-    def _unknown_or_may_not(self, visit: Visit, scope: Scope) -> Refusal | None:
+    def _turned_away(self, visit: Visit, refusal: Refusal | None) -> Reply | None:
+        if refusal is None:
+            return None
+        self.metrics.reject(visit.route, refusal.reason)
+        return error_reply(refusal.status, refusal.message, visit.identity.request_id, headers=refusal.headers)
+
+    def _unknown_or_may_not(self, visit: Visit) -> Refusal | None:
         rule = visit.rule
         if not rule.verb:
             return None
-        connection: Connection | None = scope.get("connection")
-        found = self._gatekeeper.identify(visit.headers, "" if connection is None else connection.certificate, self._clock.now())
+        found = self._gatekeeper.identify(visit.head.headers, visit.head.certificate, self._clock.now())
         if isinstance(found, Refusal):
             return found
         visit.client = found
@@ -158,7 +170,7 @@ class Door:
             visit.may_explain = missing_role(found, rule.system, "explain") is None
         return missing_role(found, rule.system, rule.verb)
 
-    async def _exceeded(self, visit: Visit) -> Refusal | None:
+    def _exceeded(self, visit: Visit) -> Refusal | Pending[Refusal | None] | None:
         name = visit.client.name
         if name not in self._rates:
             rate = self.settings.limits.of(name)
@@ -167,13 +179,13 @@ class Door:
         if found is None:
             return None
         key, now = f"{name} {visit.rule.system}", self._clock.now()
-        take = self._limits.take(key, *found, now) if self._shared is None else await self._shared.take(key, *found, now)
-        return None if take is None else take.refusal()
+        if self._shared is not None:
+            return Pending.of(self._shared.take(key, *found, now)).then(_refusal)
+        return _refusal(self._limits.take(key, *found, now))
 
-    def _too_late(self, visit: Visit, scope: Scope) -> Refusal | None:
-        connection: Connection | None = scope.get("connection")
-        waited = 0.0 if connection is None else connection.waited
-        given = visit.headers.get(b"x-deadline-ms")
+    def _too_late(self, visit: Visit) -> Refusal | None:
+        waited = visit.head.waited
+        given = visit.head.headers.get(b"x-deadline-ms")
         now = self._timer()
         if given is not None:
             visit.deadline = now - waited + _milliseconds(given)
@@ -184,7 +196,7 @@ class Door:
     def _trace(self, tracer: Tracer, visit: Visit, reply: Reply, now: float) -> None:
         if visit.marks is not None:
             began, ended, system, client = int(visit.started * 1e9), int(now * 1e9), visit.rule.system, visit.client.name
-            done = Finished(visit.identity, visit.method, visit.route, system, client, reply, began, ended, tuple(visit.marks))
+            done = Finished(visit.identity, visit.head.method, visit.route, system, client, reply, began, ended, tuple(visit.marks))
             tracer.record(done, self._clock.now())
 
     def _line(self, visit: Visit, reply: Reply, seconds: float) -> Line:
@@ -247,10 +259,14 @@ def open_door(settings: Settings, counts: SharedCounts | None = None) -> Door:
     )
 
 
+def _refusal(exceeded: Exceeded | None) -> Refusal | None:
+    return None if exceeded is None else exceeded.refusal()
+
+
 def _priority(visit: Visit) -> Priority:
     """The client's own class; a header may only lower it."""
     own = visit.client.priority
-    asked = _CLASSES.get(visit.headers.get(b"x-priority", b""), own)
+    asked = _CLASSES.get(visit.head.headers.get(b"x-priority", b""), own)
     return min(own, asked, key=_ORDER.index)
 
 

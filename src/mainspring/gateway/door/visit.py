@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 from mainspring.gateway.door.access import Client
 from mainspring.gateway.door.identity import Identity
 from mainspring.gateway.front import Request
+from mainspring.gateway.http import Head
 from mainspring.gateway.routes import Rule
 from mainspring.serving.answer import Mark
 
@@ -17,14 +17,13 @@ _NOBODY = Client("", frozenset())
 class Visit:
     """One request on its way through the door; ``deadline`` in seconds of the door's timer, infinite where it brought none."""
 
-    __slots__ = ("admitted", "client", "deadline", "headers", "identity", "marks", "may_explain", "method", "route", "rule", "started")
+    __slots__ = ("admitted", "client", "deadline", "head", "identity", "marks", "may_explain", "route", "rule", "started")
 
-    def __init__(self, identity: Identity, rule: Rule, method: str, route: str, headers: Mapping[bytes, bytes], started: float) -> None:
+    def __init__(self, identity: Identity, rule: Rule, head: Head, route: str, started: float) -> None:
         self.identity = identity
         self.rule = rule
-        self.method = method
+        self.head = head
         self.route = route
-        self.headers = headers
         self.started = started
         self.client = _NOBODY
         self.admitted = False
@@ -35,4 +34,4 @@ class Visit:
     def request(self, query: bytes = b"", body: bytes = b"", open_part: str = "") -> Request:
         """What a handler gets to see of it; ``open_part`` as in `Request`."""
         arrived, deadline = int(self.started * 1e9), self.deadline * 1e9
-        return Request(self.identity.request_id, self.headers, query, body, arrived, deadline, self.may_explain, self.marks, open_part)
+        return Request(self.identity.request_id, self.head.headers, query, body, arrived, deadline, self.may_explain, self.marks, open_part)

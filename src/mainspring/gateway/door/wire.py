@@ -1,4 +1,4 @@
-"""What the connections of a server share, and what the application may ask of one."""
+"""What the connections of a server share."""
 
 from __future__ import annotations
 
@@ -14,34 +14,30 @@ _IDLE_SECONDS = 0.001
 
 
 class Connection(Protocol):
-    """What the application may ask the connection of a request."""
+    """What a server does with its connections."""
 
     @property
-    def waited(self) -> float:
-        """Seconds since the bytes of the request's head came."""
+    def busy(self) -> bool:
+        """Whether it has a request that is not answered."""
         ...
-
-    @property
-    def late(self) -> bool:
-        """Whether the body took longer than it may."""
-        ...
-
-    @property
-    def certificate(self) -> str:
-        """The name in the certificate that the client showed, empty where it showed none."""
-        ...
-
-
-class Checked(Protocol):
-    """A connection that shows out a client that has had its time."""
 
     def check(self, now: float) -> None:
-        """Look, at ``now`` seconds of `time.perf_counter`."""
+        """Show out a client that has had its time, at ``now`` seconds of `time.perf_counter`."""
+        ...
+
+    def shutdown(self) -> None:
+        """End, at once or after the answer that is due."""
+        ...
+
+    def abort(self) -> None:
+        """End, whatever is due."""
         ...
 
 
 class Wire:
     """What the connections of a server share: limits, the sweep that closes them, and how long bytes lie unread.
+
+    ``answered`` counts requests. Once it is ``draining`` every answer ends its connection. ``tail`` ends the head of every answer.
 
     Bytes that come while handlers run lie in the kernel until the loop reads again; nothing tells for how long. On average
     it is half of the time that the handlers took, which is what counts as waited beside the time since they were read, for all
@@ -56,7 +52,10 @@ class Wire:
         self.timeouts = timeouts
         self.limits = limits
         self.refused = refused
-        self.open: set[Checked] = set()
+        self.open: set[Connection] = set()
+        self.answered = 0
+        self.draining = False
+        self.tail = _tail()
         self.lag = 0.0
         self._renew = renew
         self._due: float | None = None
@@ -100,7 +99,12 @@ class Wire:
         self.lag = max(0.0, now - self._due)
         self._due = now + _TICK
         self._next = loop.call_at(self._due, self._sweep, loop)
+        self.tail = _tail()
         moment = time.perf_counter()
         for connection in list(self.open):
             connection.check(moment)
         self._renew()
+
+
+def _tail() -> bytes:
+    return time.strftime("date: %a, %d %b %Y %H:%M:%S GMT\r\n\r\n", time.gmtime()).encode()

@@ -5,74 +5,84 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+import ssl
+from collections.abc import Callable
 
-import uvicorn
+from mainspring.gateway.door.wire import Wire
 
 LINGER_SECONDS = 1.0
+TICK_SECONDS = 0.1
 _LOOK_SECONDS = 0.01
 _LEAVE_SECONDS = 0.001
 _MORE = 16
 _log = logging.getLogger(__name__)
 
 
-class DrainingServer(uvicorn.Server):
-    """uvicorn, with another door and another end.
+class DrainingServer:
+    """Accepts connections until ``should_exit``, which is looked at every `TICK_SECONDS`.
 
-    Of processes that listen on one socket uvicorn's accept all that wait, and the first to wake gets them all. Here one that is not
-    ``alone`` takes one, more if it holds many already, and leaves the next to the others for a millisecond. At the end uvicorn
-    closes idle connections at once, which resets a request that is on its way, and forgets connections that wait to be accepted.
-    Here those are accepted first, and every answer from then on says ``Connection: close``; connections that bring nothing are
-    closed when all has been quiet for `LINGER_SECONDS`.
+    Of processes that listen on one socket the first to wake could get all connections that wait. One that is not ``alone`` takes one,
+    more if it holds many already, and leaves the next to the others for a millisecond. At the end connections that wait to be accepted
+    are accepted first, and every answer from then on says ``Connection: close``; connections that bring nothing are closed when all has
+    been quiet for `LINGER_SECONDS`, those that still wait for an answer after ``grace`` seconds.
     ``draining`` is called when the end begins, ``every_second`` about once a second until then and a last time after the last answer.
     """
 
     def __init__(
-        self, config: uvicorn.Config, draining: Callable[[], None], every_second: Callable[[], None] = lambda: None, *, alone: bool = True
+        self,
+        connect: Callable[[], asyncio.Protocol],
+        wire: Wire,
+        *,
+        tls: ssl.SSLContext | None,
+        grace: float,
+        draining: Callable[[], None],
+        every_second: Callable[[], None] = lambda: None,
+        alone: bool = True,
     ) -> None:
-        super().__init__(config)
-        self._alone = alone
-        self._accepting = True
-        config.callback_notify, config.timeout_notify = _awaitable(every_second), 0
-        self._draining = draining
-        self._last = every_second
-        self._listeners: list[socket.socket] = []
+        self._connect, self._wire, self._tls, self._grace = connect, wire, tls, grace
+        self._draining, self._every_second, self._alone = draining, every_second, alone
         self._entering: set[asyncio.Task[object]] = set()
+        self.started = self.should_exit = False
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to accept."""
-        await super().startup(sockets=[])
-        self._listeners = sockets or []
-        for listener in self._listeners:
-            listener.setblocking(False)
-            self._listen(listener)
+    async def serve(self, listener: socket.socket) -> None:
+        """Accept, serve, drain, end."""
+        listener.setblocking(False)
+        self._listen(listener)
+        self.started = True
+        ticks = 0
+        while not self.should_exit:
+            if ticks % round(1 / TICK_SECONDS) == 0:
+                self._every_second()
+            ticks += 1
+            await asyncio.sleep(TICK_SECONDS)
+        await self._drain(listener)
+        self._every_second()
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
-        """Drain, then end as uvicorn does: what still runs has ``timeout_graceful_shutdown`` seconds."""
+    async def _drain(self, listener: socket.socket) -> None:
         self._draining()
-        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        self._wire.draining = True
         loop = asyncio.get_running_loop()
-        self._accepting = False
-        for listener in self._listeners:
-            loop.remove_reader(listener)
-            while self._accept(listener):
-                pass
-            listener.close()
+        loop.remove_reader(listener)
+        while self._accept(listener):
+            pass
+        listener.close()
         if self._entering:
             await asyncio.wait(self._entering)
-        for connection in list(self.server_state.connections):
-            if _busy(connection):
-                connection.shutdown()
         await self._linger(loop)
-        await super().shutdown([])
-        self._last()
+        ends = loop.time() + self._grace
+        for connection in list(self._wire.open):
+            connection.shutdown()
+        while self._wire.open and loop.time() < ends:
+            await asyncio.sleep(_LOOK_SECONDS)
+        for connection in list(self._wire.open):
+            connection.abort()
 
     def _listen(self, listener: socket.socket) -> None:
-        if self._accepting:
+        if not self._wire.draining:
             asyncio.get_running_loop().add_reader(listener, self._accept_some, listener)
 
     def _accept_some(self, listener: socket.socket) -> None:
-        for _ in range(1 + len(self.server_state.connections) // _MORE):
+        for _ in range(1 + len(self._wire.open) // _MORE):
             if not self._accept(listener):
                 break
         if not self._alone:
@@ -91,38 +101,24 @@ class DrainingServer(uvicorn.Server):
             return False
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         loop = asyncio.get_running_loop()
-        task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl))
+        task = loop.create_task(loop.connect_accepted_socket(self._connect, connection, ssl=self._tls))
         self._entering.add(task)
-        task.add_done_callback(self._entering.discard)
+        task.add_done_callback(self._entered)
         return True
 
-    def _protocol(self) -> asyncio.Protocol:
-        make = self.config.http_protocol_class
-        protocol: asyncio.Protocol = make(  # type: ignore[call-arg]
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )
-        return protocol
+    def _entered(self, task: asyncio.Task[object]) -> None:
+        self._entering.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.info("A connection did not come about: %s", task.exception())
 
     async def _linger(self, loop: asyncio.AbstractEventLoop) -> None:
         """Until no connection is left, or none has brought a request for `LINGER_SECONDS`; at most as long as the rest may take."""
-        state = self.server_state
+        wire = self._wire
         begun = quiet_since = loop.time()
-        answered = state.total_requests
-        while state.connections and loop.time() - quiet_since < LINGER_SECONDS:
+        answered = wire.answered
+        while wire.open and loop.time() - quiet_since < LINGER_SECONDS:
             await asyncio.sleep(_LOOK_SECONDS)
-            if loop.time() - begun >= (self.config.timeout_graceful_shutdown or 0):
+            if loop.time() - begun >= self._grace:
                 return
-            if state.total_requests != answered or any(map(_busy, state.connections)):
-                answered, quiet_since = state.total_requests, loop.time()
-
-
-def _busy(protocol: object) -> bool:
-    cycle = getattr(protocol, "cycle", None)
-    return cycle is not None and not cycle.response_complete
-
-
-def _awaitable(call: Callable[[], None]) -> Callable[[], Awaitable[None]]:
-    async def awaited() -> None:
-        call()
-
-    return awaited
+            if wire.answered != answered or any(connection.busy for connection in wire.open):
+                answered, quiet_since = wire.answered, loop.time()
