@@ -25,6 +25,7 @@ _LINGER_SECONDS = 2.0
 _NEVER = math.inf
 _LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _BODILESS = (204, 304)
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _CLOSE = b"connection: close\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _MESSAGES = {
@@ -97,6 +98,7 @@ class Connection(asyncio.Protocol):
         self._status = 400
         self._spoilt = 0
         self._coming: _Message | None = None
+        self._offering: _Message | None = None
         self._active: _Message | None = None
         self._queue: deque[_Message] = deque()
 
@@ -146,22 +148,31 @@ class Connection(asyncio.Protocol):
             self._transport.write(_CONTINUE)
 
     def _feed(self, data: bytes) -> None:
-        """Parse; what asks for another protocol is answered in this one, and what follows it is read on."""
+        """Parse; who offers to speak another protocol is answered in this one, and what follows is read on."""
         while data:
             try:
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
-                data = data[upgrade.args[0] :]
+                data = self._framing() + data[upgrade.args[0] :]
             else:
                 return
 
+    def _framing(self) -> bytes:
+        """What makes the parser read a body that it has passed over, because its head offers to speak another protocol."""
+        if self._offering is None:
+            return b""
+        fields = [_line(name, value) for name, value in self._offering.headers.items() if name in _FRAMING]
+        return b"".join([b"POST / HTTP/1.1\r\nhost: -\r\n", *fields, b"\r\n"])
+
     def on_message_begin(self) -> None:
         """A head begins."""
-        self._coming = _Message()
+        self._coming = self._offering or _Message()
 
     def on_url(self, url: bytes) -> None:
         """Gather the URL, up to its limit."""
         message = self._message()
+        if message is self._offering:
+            return
         message.url += url
         if len(message.url) > self._wire.limits.url:
             raise self._wrong(414)
@@ -182,6 +193,9 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """The head is whole: the body has its own time."""
         message, limits, parser = self._message(), self._wire.limits, self._parser
+        if self._lingering or message is self._offering:
+            self._offering = None
+            return
         if self._head_bytes is not None and self._head_bytes > limits.head:
             size = len(message.url) + sum(len(name) + len(value) + 4 for name, value in message.headers.items())
             if size > limits.head:
@@ -212,6 +226,11 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """The request is whole."""
         message = self._message()
+        if self._lingering:
+            return
+        if self._parser.should_upgrade() and not _FRAMING.isdisjoint(message.headers):
+            self._offering = message
+            return
         self._coming = None
         self._head_bytes, self._due = 0, _NEVER
         message.whole = True
