@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness import Bar, bar, unmeasured
 from processes import CLIENT_CORE, SERVER_CORE, Served, free_port, on_core, redis_server, served
+from serving_shadow import shadow_bars
 from serving_systems import CANDIDATES, PAYMENTS, RANKER, candidate_bodies, payment_bodies, payments_workspace, ranker_workspace
 
 from mainspring.loop.connection import post
@@ -36,7 +37,8 @@ def store_bars(folder: Path) -> list[Bar]:
         servers = [running.enter_context(_serving(*one, bodies[0])) for one in paying]
         ranking = running.enter_context(_serving(RANKER, ranker, f"/v1/{RANKER.name}/rows", candidate_bodies(1)[0]))
         with on_core(CLIENT_CORE):
-            return [*_half("LMDB", servers[0], bodies, 5.0), *_half("Redis", servers[1], bodies, 10.0), *_candidates(ranking)]
+            shadow = shadow_bars(local, servers[0], lambda rate, seed: _load(servers[0], bodies, rate, WARM_UP + SECONDS, seed))
+            return [*_half("LMDB", servers[0], bodies, 5.0), *_half("Redis", servers[1], bodies, 10.0), *_candidates(ranking), *shadow]
 
 
 def _half(store: str, server: Served, bodies: Sequence[bytes], most: float) -> list[Bar]:

@@ -55,7 +55,7 @@ class Pending(Generic[T]):
 
     def then(self, make: Callable[[T], R]) -> Pending[R]:
         """What ``make`` will make of it; an error stays as it is, and one that ``make`` raises comes in its place."""
-        made = Pending[R]()
+        made: Pending[R] = Pending()
 
         def come(value: T | Exception) -> None:
             if isinstance(value, Exception):
