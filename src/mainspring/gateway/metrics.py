@@ -8,7 +8,6 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 from mainspring.gateway.latencies import RecentLatencies
@@ -214,6 +213,7 @@ def stream_text(states: Sequence[WorkerState], now: int) -> str:
 @contextmanager
 def scraped(port: int, text: Callable[[], str]) -> Iterator[int]:
     """Answer ``GET /metrics`` on ``port`` of 127.0.0.1, 0 for a free one, while the context lasts; gives the port."""
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
