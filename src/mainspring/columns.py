@@ -7,14 +7,16 @@ and become object arrays with None only where a null is among them, so that no i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from mainspring.schema import Field, Type, arrow_type
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Array = npt.NDArray[Any]
 
@@ -36,6 +38,8 @@ def to_array(values: Sequence[Any], type_: Type) -> Array:
 
 def from_arrow(column: pa.ChunkedArray | pa.Array, type_: Type) -> Array:
     """An Arrow column as a NumPy column."""
+    import pyarrow as pa
+
     if type_ == Type.FLOAT:
         return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy())
     if type_ == Type.JSON:
@@ -48,6 +52,8 @@ def from_arrow(column: pa.ChunkedArray | pa.Array, type_: Type) -> Array:
 
 def fits(found: pa.DataType, type_: Type) -> bool:
     """Whether Arrow values of a type may stand for a field's: whole numbers for floats, nulls for anything, text never for numbers."""
+    import pyarrow as pa
+
     if pa.types.is_null(found):
         return True
     if pa.types.is_dictionary(found):
@@ -61,6 +67,8 @@ def fits(found: pa.DataType, type_: Type) -> bool:
 
 def to_arrow(column: Array, field: Field) -> pa.Array:
     """A NumPy column as Arrow, NaN becoming null, lists and maps becoming JSON."""
+    import pyarrow as pa
+
     values = to_json(column.tolist()) if field.type == Type.JSON else column
     return pa.array(values, type=arrow_type(field.type), from_pandas=True)
 

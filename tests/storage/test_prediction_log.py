@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -149,7 +150,7 @@ def test_only_sealed_segments_are_compacted(tmp_path: Path) -> None:
         writer.append(prediction(5))
         assert ids(PredictionLog(tmp_path).read()[0]) == list(range(6))
     assert PredictionLog(tmp_path).compact() == 1
-    assert not list(tmp_path.glob("*.rows"))
+    assert [path.stat().st_size for path in tmp_path.glob("*.rows")] == [0]
     write(tmp_path, 6, 7)
     assert PredictionLog(tmp_path).read({"0": 5})[1] == {"0": 7}
 
@@ -268,7 +269,7 @@ def test_every_acknowledged_prediction_survives_a_kill(tmp_path: Path, child: Ch
         assert cursor == {"0": rows}
     PredictionLog(tmp_path).compact()
     assert ids(PredictionLog(tmp_path).read()[0]) == list(range(rows))
-    assert not list(tmp_path.glob("*.rows"))
+    assert [path.stat().st_size for path in tmp_path.glob("*.rows")] == [0]
 
 
 COMPACTED = """
@@ -279,10 +280,12 @@ PredictionLog(Path(sys.argv[2])).compact()
 
 def test_compaction_killed_before_any_step_neither_loses_nor_doubles_a_row(tmp_path: Path, child: Child, kill_at: str) -> None:
     write(tmp_path, 0, 3)
+    after = "0-00000000000000000003.rows"
     for step, left in ((1, {"rows"}), (2, {"rows", "parquet.tmp"}), (3, {"rows", "parquet"}), (9, {"parquet"})):
         with child(kill_at + COMPACTED, step, tmp_path) as process:
             assert process.wait() == (0 if step == 9 else -signal.SIGKILL)
-        assert {path.name.partition(".")[2] for path in tmp_path.glob("0-*")} == left
+        assert {path.name.partition(".")[2] for path in tmp_path.glob("0-*") if path.name != after} == left
+        assert (tmp_path / after).read_bytes() == b""
         assert ids(PredictionLog(tmp_path).read()[0]) == [0, 1, 2]
 
 
@@ -348,6 +351,24 @@ def test_a_text_that_was_served_to_another_becomes_null_without_status(tmp_path:
     rows = {row["as_of"]: row for row in log.read()[0].to_pylist()}
     assert (rows[7]["feature.last"], rows[7]["status.last"], rows[7]["feature.count"]) == (None, None, 7)
     assert (rows[6]["feature.last"], rows[6]["status.last"]) == ("é6", 2)
+
+
+def test_a_worker_goes_on_after_sealed_segments_without_reading_them(tmp_path: Path) -> None:
+    write(tmp_path, 0, 3)
+    PredictionLog(tmp_path).compact()
+    code = """
+import sys
+from pathlib import Path
+from mainspring.schema import Schema
+from mainspring.storage.prediction_log import PredictionColumns, PredictionWriter
+
+PredictionWriter(Path(sys.argv[1]), PredictionColumns(Schema(()), Schema(()))).close()
+print("pyarrow" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True).stdout == "False\n"
+    write(tmp_path, 3, 5)
+    assert PredictionLog(tmp_path).compact() == 1
+    assert ids(PredictionLog(tmp_path).read()[0]) == list(range(5))
 
 
 def test_what_a_living_worker_writes_stays_until_it_is_sealed(tmp_path: Path) -> None:

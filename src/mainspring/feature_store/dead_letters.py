@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import pyarrow as pa
 
 from mainspring.errors import DataError, StorageError
 from mainspring.feature_store.online import OnlineStore
@@ -42,6 +41,8 @@ class DeadLetters:
         Raises:
             StorageError: the disk is full or fails.
         """
+        import pyarrow as pa
+
         letter = DeadLetter(frame.source, frame.offset, frame.end, frame.batch.num_rows, reason, at)
         about, events = self._files(letter)
         try:
@@ -70,6 +71,8 @@ class DeadLetters:
         Raises:
             StorageError: the file is gone or no Arrow stream.
         """
+        import pyarrow as pa
+
         _, path = self._files(letter)
         try:
             table = pa.ipc.open_stream(path.read_bytes()).read_all().combine_chunks()

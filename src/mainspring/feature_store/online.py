@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from mainspring.breaker import Breaker
 from mainspring.columns import Array, to_array
@@ -23,6 +22,9 @@ from mainspring.spec import System, View
 from mainspring.storage.key_value import KeyValue
 from mainspring.storage.log import Frame, Log
 from mainspring.storage.sharded import PREFIX_BYTES, ShardedKeyValue
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _log = logging.getLogger(__name__)
 _Rows = Sequence[bytes | None]

@@ -5,23 +5,26 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from mainspring.columns import Array, fits, to_array, to_values
 from mainspring.errors import DataError, StorageError
 from mainspring.feature_engineering.facts import ViewPlan
 from mainspring.feature_store.batch import Batch
-from mainspring.feature_store.incoming import Incoming
 from mainspring.feature_store.keys import pack_key, pack_keys
 from mainspring.feature_store.packing import FORMAT, Row, RowFormat
 from mainspring.schema import ENVELOPE, EVENT_ID, EVENT_TIME, KNOWN_TIME, Status, Type, arrow_type
 from mainspring.spec import Aggregate, View
 from mainspring.storage.key_value import KeyValue
 from mainspring.storage.sharded import PREFIX_BYTES
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mainspring.feature_store.incoming import Incoming
 
 Answer = tuple[Any, Status]
 _log = logging.getLogger(__name__)
@@ -124,6 +127,10 @@ class OnlineView:
 
     def incoming(self, batches: Sequence[pa.RecordBatch], share: tuple[int, int] | None = None) -> Incoming:
         """The facts of batches of the view's source, or those that fall to shard ``i`` of ``n``; a column that is not there is null."""
+        import pyarrow as pa
+
+        from mainspring.feature_store.incoming import Incoming
+
         names = [*ENVELOPE, *self._types]
         if len(batches) == 1 and set(names) <= set(batches[0].schema.names):
             return Incoming(self.plan, self.form, batches[0], share)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from mainspring.errors import DataError, StorageError
 from mainspring.feature_store.online_view import OnlineView
 from mainspring.storage.key_value import KeyValue, KeyValueTransaction
 from mainspring.storage.log import Frame, Log, pieces
 from mainspring.storage.sharded import PREFIX_BYTES
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _OFFSET = b"\x00offset:"
 _SKIPPED = b"\x00skipped:"
@@ -169,6 +171,8 @@ class OnlineWriter:
 
     def _insert(self, transaction: KeyValueTransaction, online: OnlineView, frames: Sequence[Frame], offset: int) -> None:
         """Put the frames' facts from an offset on into the view's rows."""
+        import pyarrow as pa
+
         own = [frame for frame in frames if frame.source == online.plan.view.source.name and frame.end > offset]
         batches = [frame.batch.slice(max(0, offset - frame.offset)) for frame in own]
         filled = [batch for batch in batches if batch.num_rows]

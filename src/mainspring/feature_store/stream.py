@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import pyarrow.compute as pc
-
 from mainspring.clock import Clock
 from mainspring.errors import DataError, StorageError
 from mainspring.feature_store.dead_letters import DeadLetters
@@ -147,6 +145,8 @@ class Stream:
 
 
 def _newest_known(frame: Frame) -> int | None:
+    import pyarrow.compute as pc
+
     if frame.batch.schema.get_field_index(KNOWN_TIME) < 0:
         return None
     newest: int | None = pc.max(frame.batch.column(KNOWN_TIME)).as_py()

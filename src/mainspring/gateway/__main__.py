@@ -12,7 +12,6 @@ import logging
 import secrets
 import socket
 import sys
-import tempfile
 from contextlib import ExitStack
 from functools import partial
 from itertools import chain
@@ -103,6 +102,8 @@ def _follow(arguments: argparse.Namespace) -> None:
 
 
 def _supervise(arguments: argparse.Namespace) -> None:
+    import tempfile
+
     from mainspring.gateway.processes.listening import listen, reserved
     from mainspring.gateway.processes.shared_counts import write_crew
     from mainspring.gateway.processes.supervisor import Supervisor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -94,6 +93,8 @@ def openapi(systems: Sequence[System]) -> dict[str, Any]:
 
 def page(systems: Sequence[System]) -> str:
     """An HTML page, without anything from elsewhere, that lists the endpoints with a curl line each."""
+    from html import escape
+
     document = openapi(systems)
     bodies: dict[str, Any] = {}
     for system in systems:
@@ -106,7 +107,7 @@ def page(systems: Sequence[System]) -> str:
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
     ]
-    title = html.escape(": ".join((_title(systems), " ".join(system.question for system in systems))))
+    title = escape(": ".join((_title(systems), " ".join(system.question for system in systems))))
     style = "body{font:16px/1.5 sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}pre{background:#eee;padding:1rem;overflow:auto}"
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{style}</style><h1>{title}</h1>"
@@ -128,10 +129,12 @@ def _title(systems: Sequence[System]) -> str:
 
 
 def _section(method: str, path: str, summary: str, body: Mapping[str, Any]) -> str:
+    from html import escape
+
     json_text = json.dumps(body).replace("'", r"'\''")
     data = f" \\\n  --json '{json_text}'" if method == "POST" else ""
     curl = f'curl "$URL{path}"{data}'
-    return f"<h2>{method} {html.escape(path)}</h2><p>{html.escape(summary)}</p><pre>{html.escape(curl)}</pre>"
+    return f"<h2>{method} {escape(path)}</h2><p>{escape(summary)}</p><pre>{escape(curl)}</pre>"
 
 
 def _column(rule: Rule) -> dict[str, Any]:

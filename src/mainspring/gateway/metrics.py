@@ -8,13 +8,15 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
 
-from mainspring.feature_store.workers import WorkerState
 from mainspring.gateway.latencies import RecentLatencies
 from mainspring.gateway.processes.shared_counts import Counts, Crew, SharedCounts
 from mainspring.gateway.routes import system_of
 from mainspring.gateway.service import Service
+
+if TYPE_CHECKING:
+    from mainspring.feature_store.workers import WorkerState
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -211,6 +213,7 @@ def stream_text(states: Sequence[WorkerState], now: int) -> str:
 @contextmanager
 def scraped(port: int, text: Callable[[], str]) -> Iterator[int]:
     """Answer ``GET /metrics`` on ``port`` of 127.0.0.1, 0 for a free one, while the context lasts; gives the port."""
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

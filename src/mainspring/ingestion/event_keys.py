@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -46,6 +45,8 @@ class EventKeys:
     """
 
     def __init__(self, log: Log, source: str, columns: Sequence[str]) -> None:
+        import duckdb
+
         self._log = log
         self._source = source
         self._columns = [EVENT_ID, *columns]

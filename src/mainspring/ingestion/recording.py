@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import TYPE_CHECKING
 
 from mainspring.clock import format_instant
 from mainspring.errors import DataError
 from mainspring.spec import Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Recording:
         Raises:
             DataError: no history or no replay would be left.
         """
+        import pyarrow.compute as pc
+
         if since is not None and since >= self.history_until:
             raise DataError(f"No history would be left: the replay begins at {format_instant(self.history_until)}. Give an earlier start.")
         if until is not None and until <= self.history_until:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import re
 from collections.abc import Mapping
@@ -69,6 +68,8 @@ class ModelManifest:
 @cache
 def dependencies() -> Mapping[str, str]:
     """Python, this package and those of its dependencies and extras that are installed, with their versions; looked up once."""
+    import importlib.metadata
+
     found = {"python": platform.python_version(), "mainspring": importlib.metadata.version("mainspring")}
     for requirement in importlib.metadata.requires("mainspring") or []:
         name = re.split(r"[\s<>=!~;\[]", requirement, maxsplit=1)[0]

@@ -12,15 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from mainspring.errors import StorageError
 from mainspring.storage import frames
 from mainspring.storage.durable import locked, make_directory, opened, replacing, sync_directory, write_all
 from mainspring.storage.log import Frame, check_source, outside
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _LARGEST_FRAME = 1 << 30
 _NAME = re.compile(r"\d{20}\.log")

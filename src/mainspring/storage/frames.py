@@ -12,21 +12,23 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from mainspring.errors import StorageError
 from mainspring.storage.durable import is_blank
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _MAGIC = b"MSE1"
 _FIELDS = struct.Struct("<4sIIQQI")
 _CHECKSUM = struct.Struct("<I")
 HEADER_BYTES = _FIELDS.size + _CHECKSUM.size
 _NONE = np.empty(0, dtype=np.int64)
-Chosen = Callable[[str, pa.RecordBatch], npt.NDArray[np.bool_]]
+Chosen = Callable[[str, "pa.RecordBatch"], npt.NDArray[np.bool_]]
 """For a source and a batch of its events which of them are meant, of shape ``(n,)``."""
 
 
@@ -102,8 +104,8 @@ def from_message(data: bytes) -> tuple[str, pa.RecordBatch]:
     if zlib.crc32(payload) != checksum:
         raise ValueError("the payload does not match its checksum")
     split = len(payload) - name_length
-    batch = pa.ipc.open_stream(pa.py_buffer(payload[:split])).read_next_batch()
-    return bytes(payload[split:]).decode(), batch
+    stream, _ = _opened(payload[:split])
+    return bytes(payload[split:]).decode(), stream.read_next_batch()
 
 
 def read_header(path: str, descriptor: int, position: int, offset: int) -> Header:
@@ -127,8 +129,7 @@ def read_payload(path: str, descriptor: int, position: int, header: Header) -> P
     if zlib.crc32(data) != header.checksum:
         raise damaged(path, position, header.offset, "a frame's payload does not match its checksum")
     split = header.length - header.name_length
-    reader = pa.BufferReader(pa.py_buffer(data).slice(0, split))
-    stream = pa.ipc.open_stream(reader)
+    stream, reader = _opened(memoryview(data)[:split])
     batch = stream.read_next_batch()
     return Payload(data[split:].decode(), batch, _erased(data, header.rows, batch.num_rows, stream, reader))
 
@@ -169,19 +170,20 @@ def without(path: str, descriptor: int, base: int, chosen: Chosen) -> Iterator[t
         gone = np.asarray(chosen(payload.source, payload.batch), dtype=np.bool_)
         if gone.any():
             positions = np.setdiff1d(np.arange(header.rows), payload.erased)[gone]
-            batch = _undictionaried(payload.batch.filter(pa.array(~gone)))
-            erased = Payload(payload.source, batch, np.union1d(payload.erased, positions))
+            erased = Payload(payload.source, _filtered(payload.batch, ~gone), np.union1d(payload.erased, positions))
             yield position, (encode_erased(erased, header), int(gone.sum()))
         else:
             yield position, None
         position, offset = position + HEADER_BYTES + header.length, offset + header.rows
 
 
-def _undictionaried(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with dictionaries of only the values that it holds."""
+def _filtered(batch: pa.RecordBatch, mask: npt.NDArray[np.bool_]) -> pa.RecordBatch:
+    """Some rows of a batch, with dictionaries of only the values that they hold."""
+    import pyarrow as pa
+
     columns = [
         column.dictionary_decode().dictionary_encode().cast(column.type) if pa.types.is_dictionary(column.type) else column
-        for column in batch.columns
+        for column in batch.filter(pa.array(mask)).columns
     ]
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
@@ -195,7 +197,17 @@ def _erased(data: bytes, rows: int, left: int, stream: Any, reader: Any) -> npt.
     return np.frombuffer(data, "<u4", rows - left, reader.tell()).astype(np.int64)
 
 
+def _opened(data: memoryview) -> tuple[Any, Any]:
+    """A reader of the Arrow stream that the bytes begin with, and what tells how far it has read."""
+    import pyarrow as pa
+
+    reader = pa.BufferReader(pa.py_buffer(data))
+    return pa.ipc.open_stream(reader), reader
+
+
 def _stream(batch: pa.RecordBatch, compression: str | None = None) -> pa.Buffer:
+    import pyarrow as pa
+
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as stream:
         stream.write_batch(batch)

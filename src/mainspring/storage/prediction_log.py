@@ -220,7 +220,7 @@ class PredictionLog:
         """Turn sealed segments into Parquet files and return the number of files written.
 
         The row file goes only after the Parquet file is durable, and readers prefer Parquet: killed at any point, every row is
-        there once. Two at a time take turns.
+        there once. Two at a time take turns. A worker whose last segment is sealed finds by an empty row file where it goes on.
 
         Raises:
             StorageError: a row is damaged, or the disk is full.
@@ -261,8 +261,9 @@ class PredictionLog:
                 continue
             with _unused(rows) as unused:
                 if not parquet.exists():
-                    if not (unused or first < firsts[-1]) or not read_rows(rows).bodies:
+                    if not (unused or first < firsts[-1]) or not (bodies := read_rows(rows).bodies):
                         continue
+                    segment(self.path, worker, first + len(bodies), "rows").touch()
                     self._write_parquet(worker, first)
                     written += 1
                 with locked(self.path / "lock"):

@@ -6,6 +6,7 @@ import ctypes
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -208,9 +209,8 @@ class _SingleRow:
 
 
 def _agrees(booster: Booster) -> bool:
-    rng = np.random.default_rng(0)
-    x = rng.normal(0.0, 100.0, (_CHECKED_ROWS, len(booster.names)))
-    x[rng.random(x.shape) < 0.2] = np.nan
+    rng = Random(0)
+    x = np.array([[rng.gauss(0.0, 100.0) if rng.random() < 0.8 else np.nan for _ in booster.names] for _ in range(_CHECKED_ROWS)])
     x[0] = np.nan
     thresholds = [_thresholds(tree["tree_structure"]) for tree in booster.ensemble.dump(2)["tree_info"]]
     for row, (column, value) in enumerate([one for tree in thresholds for one in tree][: _CHECKED_ROWS - 1]):
