@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 Numbers = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
+_STRIPE = re.compile(r"(^|\.)net\.[^/]+\.\d{5}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,16 @@ class LargeTable:
     def from_dict(cls, body: Mapping[str, Any]) -> LargeTable:
         """The table that `to_dict` wrote."""
         return cls(str(body["name"]), int(body["rows"]), int(body["width"]), tuple(map(str, body["stripes"])))
+
+
+def stripe_file(table: str, stripe: int) -> str:
+    """What the file of a table's stripe is called among a net's files."""
+    return f"net.{table}.{stripe:05d}"
+
+
+def is_stripe(file: str) -> bool:
+    """Whether a file of a model holds a stripe, and not what every process needs that answers by it."""
+    return _STRIPE.search(file) is not None
 
 
 def shard_of(rows: Numbers, stripes: int, shards: int) -> Numbers:

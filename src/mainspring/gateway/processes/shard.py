@@ -21,9 +21,7 @@ def main() -> None:
     parser.add_argument("--artifacts", action="append", required=True, help="of a registry: a folder or s3://BUCKET/PREFIX; once for each")
     parser.add_argument("--shard", type=int, required=True, help="its number, from 0")
     parser.add_argument("--of", type=int, required=True, help="how many shards there are")
-    parser.add_argument(
-        "--listen", default="127.0.0.1:0", help="HOST:PORT or unix:PATH, open to whoever reaches it"
-    )
+    parser.add_argument("--listen", default="127.0.0.1:0", help="HOST:PORT or unix:PATH, open to whoever reaches it")
     parser.add_argument("--exit-with-parent", action="store_true", help="end when standard input closes")
     arguments = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")

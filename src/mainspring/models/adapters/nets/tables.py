@@ -11,7 +11,7 @@ import numpy as np
 from mainspring.errors import ExportError, StorageError
 from mainspring.models.adapters.nets.inputs import Inputs
 from mainspring.models.adapters.nets.runtime import nn, torch
-from mainspring.models.large_tables import LargeTable, Lookup, Numbers, Vectors
+from mainspring.models.large_tables import LargeTable, Lookup, Numbers, Vectors, stripe_file
 
 LARGE_BYTES = 4 << 20
 """From so many bytes on a table is stored in stripes."""
@@ -70,12 +70,7 @@ def large_tables(net: Any) -> Iterator[tuple[LargeTable, dict[str, bytes]]]:
             stripes = [np.ascontiguousarray(weight[stripe::count], dtype="<f4").tobytes() for stripe in range(count)]
             rows, width = weight.shape
             table = LargeTable(name, rows, width, tuple(hashlib.sha256(data).hexdigest() for data in stripes))
-            yield table, {stripe_file(table, number): data for number, data in enumerate(stripes)}
-
-
-def stripe_file(table: LargeTable, stripe: int) -> str:
-    """What the file of a stripe is called."""
-    return f"net.{table.name}.{stripe:05d}"
+            yield table, {stripe_file(name, number): data for number, data in enumerate(stripes)}
 
 
 def fill(net: Any, table: LargeTable, artifacts: Mapping[str, bytes]) -> None:
@@ -89,9 +84,9 @@ def fill(net: Any, table: LargeTable, artifacts: Mapping[str, bytes]) -> None:
     if tuple(weight.shape) != (table.rows, table.width):
         raise ValueError(f"table '{table.name}' has the shape {tuple(weight.shape)}, not {(table.rows, table.width)}")
     for stripe, digest in enumerate(table.stripes):
-        data = artifacts[stripe_file(table, stripe)]
+        data = artifacts[stripe_file(table.name, stripe)]
         if hashlib.sha256(data).hexdigest() != digest:
-            raise ValueError(f"{stripe_file(table, stripe)} was altered")
+            raise ValueError(f"{stripe_file(table.name, stripe)} was altered")
         with torch.no_grad():
             weight[stripe :: len(table.stripes)] = torch.from_numpy(table.vectors(stripe, data).copy())
 
