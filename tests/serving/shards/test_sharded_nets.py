@@ -15,8 +15,11 @@ import pytest
 
 from mainspring.errors import ExportError, StorageError
 from mainspring.models.adapters.nets.bodies import WideAndDeep
+from mainspring.models.adapters.nets.columns import LearnedColumns, NumberColumn
 from mainspring.models.adapters.nets.net import NetLearner, NetPredictor
 from mainspring.models.adapters.nets.runtime import torch
+from mainspring.models.adapters.nets.towers import TwoTowerLearner, TwoTowerPredictor
+from mainspring.models.adapters.nets.towers import _build as towers
 from mainspring.serving.shards.client import FAILURES, ShardedTables, sharded
 from shard_processes import NAMES, end, net, questions, running, start, stored, table
 
@@ -87,6 +90,27 @@ def test_large_tables_of_scores_are_looked_up_in_the_same_question(tmp_path: Pat
         apart = opened(files, [one.address for one in held])
         x = questions(300)
         assert apart.predict(x).tolist() == whole.predict(x).tolist()
+
+
+def test_both_towers_are_looked_up_in_one_question(tmp_path: Path) -> None:
+    numbers = {"age": NumberColumn((0.0, 1.0), (0.0, 1.0), gaps=False)}
+    user, item = LearnedColumns(("age", "user"), numbers, {"user": 40_000}), LearnedColumns(("item",), {}, {"item": 50_000})
+    shape = {"dim": 8, "hidden": [16], "temperature": 0.1, "vector": 32}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        whole = TwoTowerPredictor(("age", "user", "item"), user, item, shape, towers(shape, user, item).eval())
+    files = whole.to_artifacts()
+    stored(tmp_path, files)
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.random(100), rng.integers(0, 40_100, 100), rng.integers(0, 50_100, 100)])
+    learner = TwoTowerLearner(("age", "user"), ("item",), "item")
+    assert learner.load(files, whole.names).predict(x).tolist() == whole.predict(x).tolist()
+    with running(tmp_path, 2) as held:
+        apart = learner.load(small(files), whole.names, sharded([one.address for one in held], DEADLINE, patience=5.0))
+        assert apart.predict(x).tolist() == whole.predict(x).tolist()
+        assert apart.users(x[:, :2]).tolist() == whole.users(x[:, :2]).tolist()
+        assert apart.items(x[:, 2:]).tolist() == whole.items(x[:, 2:]).tolist()
+        assert apart.contributions(x[:20]).tolist() == whole.contributions(x[:20]).tolist()
 
 
 def test_a_shard_that_starts_anew_loads_what_it_is_asked_for(whole: NetPredictor, files: dict[str, bytes], folder: Path) -> None:
@@ -192,6 +216,8 @@ def test_what_is_no_shard_is_not_believed(files: dict[str, bytes]) -> None:
         threading.Thread(target=babble, daemon=True).start()
         with pytest.raises(StorageError, match="cannot be reached"):
             NetLearner().load(small(files), NAMES, sharded([address], 1.0, patience=0.3))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(StorageError, match=r"cannot be reached \(.*refused.*\)\. Start it, or name its address"):
         NetLearner().load(small(files), NAMES, sharded([address], 1.0, patience=0.3))
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from mainspring.errors import MissingExtraError, RegistryError
-from mainspring.models.adapters.nets.runtime import torch
+from mainspring.models.adapters.nets.runtime import torch, unfilled
 from mainspring.models.adapters.nets.tables import fill, large_tables, leave_out
 from mainspring.models.large_tables import LargeTable, Lookup, OpenTables
 
@@ -78,7 +79,7 @@ def read_net(build: Callable[[], Any], artifacts: Mapping[str, bytes], tables: O
     """
     large = [LargeTable.from_dict(one) for one in json.loads(artifacts[BODY]).get("tables", [])]
     apart = tables is not None and bool(large)
-    with torch.device("meta" if apart else "cpu"):
+    with unfilled() if apart else nullcontext():
         net = build()
     try:
         (_read_without if apart else _read_whole)(net, large, artifacts)
