@@ -115,3 +115,15 @@ def test_nobody_is_let_in_without_being_known_once_somebody_is_known():
     assert "*:admin" not in Access().open_roles
     assert Access(keys=[Key("k1", "shop", "0" * 64, ["*:*"])]).open_roles == []
     assert Access(keys=[Key("k1", "shop", "0" * 64, ["*:*"])], anonymous=["*:metrics"]).open_roles == ["*:metrics"]
+
+
+def test_shards_are_here_or_elsewhere(tmp_path):
+    assert read(tmp_path, "[shards]\ncount = 2\n").shards.count == 2
+    assert read(tmp_path, '[shards]\naddresses = ["a:1", "unix:/b"]\n').shards.addresses == ["a:1", "unix:/b"]
+    for text, why in (
+        ('[shards]\ncount = 2\naddresses = ["a:1"]\n', "Give one of the two"),
+        ('[shards]\naddresses = ["a"]\n', "shards.addresses"),
+        ("[shards]\ncount = -1\n", "shards.count"),
+    ):
+        with pytest.raises(DeclarationError, match=why):
+            read(tmp_path, text)

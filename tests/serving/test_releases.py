@@ -31,6 +31,7 @@ class SlowRegistry:
         self._registry = registry
         self.flowing = threading.Event()
         self.flowing.set()
+        self.tables = None
         self.token, self.deployment, self.version = registry.token, registry.deployment, registry.version
 
     def artifact(self, version: Version, name: str) -> bytes:

@@ -13,7 +13,6 @@ import secrets
 import socket
 import sys
 from contextlib import ExitStack
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +23,9 @@ from mainspring.errors import MainspringError
 from mainspring.storage.workspace import Workspace
 
 if TYPE_CHECKING:
+    from mainspring.gateway.processes.child import Aside
     from mainspring.gateway.settings import Settings
+    from mainspring.models.large_tables import OpenTables
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
     try:
         if arguments.follow:
             _follow(arguments)
-        elif arguments.workers > 1:
+        elif arguments.listener is None and (arguments.workers > 1 or _settings(arguments).shards.count):
             _supervise(arguments)
         else:
             _serve(arguments)
@@ -57,6 +58,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--exit-with-parent", action="store_true", help="end when standard input closes")
     parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--listener", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--shard", action="append", help=argparse.SUPPRESS)
     parser.add_argument("--worker", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--shared", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -72,7 +74,8 @@ def _serve(arguments: argparse.Namespace) -> None:
     worker = "-".join(filter(None, (arguments.name, str(arguments.worker))))
     with ExitStack() as stack:
         spaces = [Workspace(path) for path in arguments.workspace]
-        backends = [stack.enter_context(opened(space, stream=not arguments.no_stream, worker=worker)) for space in spaces]
+        tables, stream = _tables(arguments), not arguments.no_stream
+        backends = [stack.enter_context(opened(space, stream=stream, worker=worker, tables=tables)) for space in spaces]
         if listener is not None:
             for backend in backends:
                 backend.ready()
@@ -95,6 +98,17 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     return settings if arguments.grpc_port is None else structs.replace(settings, grpc=Grpc(arguments.grpc_port))
 
 
+def _tables(arguments: argparse.Namespace) -> OpenTables | None:
+    """What opens the large tables of nets in shards, where there are some."""
+    shards = _settings(arguments).shards
+    addresses = arguments.shard or shards.addresses
+    if not addresses:
+        return None
+    from mainspring.serving.shards.client import sharded
+
+    return sharded(addresses, shards.deadline)
+
+
 def _follow(arguments: argparse.Namespace) -> None:
     from mainspring.gateway.processes.following import follow
 
@@ -115,12 +129,14 @@ def _supervise(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="mainspring-") as name, reserved(arguments.host, _settings(arguments).grpc.port) as rpc_port:
         shared = Path(name)
         settings = [] if arguments.settings is None else ["--settings", str(arguments.settings)]
+        shards = [f"unix:{shared / f'shard-{number}'}" for number in range(_settings(arguments).shards.count)]
         rpc = [] if rpc_port is None else ["--host", arguments.host, "--grpc-port", str(rpc_port)]
         worker = [
             *own,
             *chain.from_iterable(spaces),
             *settings,
             *rpc,
+            *chain.from_iterable(("--shard", address) for address in shards),
             "--no-stream",
             "--exit-with-parent",
             "--listener",
@@ -134,13 +150,35 @@ def _supervise(arguments: argparse.Namespace) -> None:
             listener,
             lambda number: [*worker, "--worker", str(number)],
             arguments.workers,
-            asides=[] if arguments.no_stream else [partial(_following, [*own, *space, "--follow"]) for space in spaces],
+            asides=[
+                *([] if arguments.no_stream else _streams([[*own, *space, "--follow"] for space in spaces])),
+                *_shards(arguments, shards),
+            ],
             changed=lambda ready, restarts: write_crew(shared, ready, restarts),
         ).run(lambda: _announce(port, rpc_port), end_of=sys.stdin.fileno() if arguments.exit_with_parent else None)
 
 
-def _following(command: list[str], _: int) -> list[str]:
-    return command
+def _streams(commands: list[list[str]]) -> list[Aside]:
+    titles = ["The stream"] if len(commands) == 1 else [f"Stream {number}" for number in range(len(commands))]
+    return [_aside(title, command) for title, command in zip(titles, commands, strict=True)]
+
+
+def _shards(arguments: argparse.Namespace, addresses: list[str]) -> list[Aside]:
+    """The shards of this server; they stay when workers are replaced, since what they hold is named by what is in it."""
+    from mainspring.model_registry.addresses import artifacts_of
+
+    artifacts = [part for path in arguments.workspace for part in ("--artifacts", artifacts_of(Workspace(path).registry_url))]
+    own = [sys.executable, "-m", "mainspring.gateway.processes.shard", "--exit-with-parent", *artifacts, "--of", str(len(addresses))]
+    return [
+        _aside(f"Shard {number}", [*own, "--shard", str(number), "--listen", address], stays=True)
+        for number, address in enumerate(addresses)
+    ]
+
+
+def _aside(title: str, command: list[str], *, stays: bool = False) -> Aside:
+    from mainspring.gateway.processes.child import Aside
+
+    return Aside(title, lambda _: command, stays)
 
 
 def _announce(port: int, rpc_port: int | None) -> None:

@@ -19,6 +19,7 @@ from mainspring.gateway.split import assign
 from mainspring.ingestion import Ingestor, Quarantine
 from mainspring.model_registry.deployment import Deployment
 from mainspring.model_registry.registry import Registry, open_registry
+from mainspring.models.large_tables import OpenTables
 from mainspring.serving.answer import Answer, Ask
 from mainspring.serving.asked import AskedVersion, load_asked
 from mainspring.serving.features import FeatureReader, beside_rules, feature_schema
@@ -100,15 +101,16 @@ class Backend:
 
 
 @contextlib.contextmanager
-def opened(workspace: Workspace, *, stream: bool, worker: str = "0") -> Iterator[Backend]:
+def opened(workspace: Workspace, *, stream: bool, worker: str = "0", tables: OpenTables | None = None) -> Iterator[Backend]:
     """The backend of a workspace; with ``stream`` a thread folds new events into the online store while it is open.
 
-    ``worker`` is its name in the prediction log, which no other that is open at the same time may have.
+    ``worker`` is its name in the prediction log, which no other that is open at the same time may have. ``tables`` opens the large
+    tables of nets where shards hold them.
 
     Raises:
         RegistryError: the workspace declares no system.
     """
-    registry = open_registry(workspace.registry_url)
+    registry = open_registry(workspace.registry_url, tables=tables)
     system = load_system(registry)
     log = open_log(workspace.events_url)
     store = open_key_value(workspace.online_url, read_timeout_us=system.policy.feature_deadline_us)

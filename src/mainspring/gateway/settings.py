@@ -154,6 +154,14 @@ class Traces(Struct, frozen=True, forbid_unknown_fields=True):
     ratio: Share = 1.0
 
 
+class Shards(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who holds the large tables of nets: ``count`` processes beside the workers, or those at ``addresses``; workers themselves without."""
+
+    count: Annotated[int, Meta(ge=0)] = 0
+    addresses: list[Annotated[str, Meta(pattern=r"^(unix:.+|.+:[0-9]{1,5})$")]] = []
+    deadline: Seconds = Seconds(0.1)
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """All of it; every part has safe defaults. docs/gateway.md says what each key does."""
 
@@ -166,6 +174,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     tls: Tls | None = None
     grpc: Grpc = Grpc()
     traces: Traces = Traces()
+    shards: Shards = Shards()
 
 
 def read_settings(file: Path) -> Settings:
@@ -191,6 +200,10 @@ def read_settings(file: Path) -> Settings:
     twice = {key.id for key in settings.access.keys if sum(other.id == key.id for other in settings.access.keys) > 1}
     if twice:
         raise DeclarationError(f"Settings {file}, access.keys: the id '{min(twice)}' is there twice. Give each key its own.")
+    if settings.shards.count and settings.shards.addresses:
+        raise DeclarationError(
+            f"Settings {file}, shards: shards are started here (count) or run elsewhere (addresses). Give one of the two."
+        )
     return settings
 
 

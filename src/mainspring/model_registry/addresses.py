@@ -43,7 +43,17 @@ def open_backends(address: str | Path) -> tuple[Database, Blobs]:
     return PostgresDatabase(rows, place), open_blobs(artifacts)
 
 
+def artifacts_of(address: str) -> str:
+    """The address of the artifacts alone."""
+    rows, _, artifacts = address.partition("#")
+    return artifacts or _beside(Path(rows.removeprefix("file:")))
+
+
+def _beside(folder: Path) -> str:
+    return str(folder / "blobs")
+
+
 def _in_folder(folder: Path, artifacts: str) -> tuple[Database, Blobs]:
     from mainspring.model_registry.adapters.sqlite import SqliteDatabase
 
-    return SqliteDatabase(folder), open_blobs(artifacts or str(folder / "blobs"))
+    return SqliteDatabase(folder), open_blobs(artifacts or _beside(folder))

@@ -19,6 +19,7 @@ from mainspring.model_registry.database import Execute
 from mainspring.model_registry.deployment import GATE, MOVES, RELEASES, Decision, Deployment, check_release, fold, step
 from mainspring.model_registry.records import KINDS, Version, decision_of, to_json, version_of
 from mainspring.model_registry.signatures import Sign, Verify, check, message
+from mainspring.models.large_tables import OpenTables
 
 ALIAS = "alias"
 LIVE = ("champion", "previous", "challenger")
@@ -38,7 +39,8 @@ class Registry:
     Any number of processes may open the same address to read and write, each with a `Registry` of its own made after a fork;
     one `Registry` may be shared by threads. Rows can be added but neither changed nor deleted: the database refuses it.
     With ``sign`` every version that is registered is signed; with ``verify`` a version is given out only with a signature that
-    fits, and so are its artifacts (lists are not verified).
+    fits, and so are its artifacts (lists are not verified). ``tables`` opens the large tables of nets where shards hold them, for
+    whoever loads a model to answer by; without it they are read from the artifacts.
 
     Raises:
         RegistryError: the address holds something else or cannot be used.
@@ -46,8 +48,11 @@ class Registry:
         MissingExtraError: the database's package is not installed.
     """
 
-    def __init__(self, address: str | Path, *, sign: Sign | None = None, verify: Verify | None = None) -> None:
+    def __init__(
+        self, address: str | Path, *, sign: Sign | None = None, verify: Verify | None = None, tables: OpenTables | None = None
+    ) -> None:
         self._rows, self._blobs = open_backends(address)
+        self.tables = tables
         self._sign = sign
         self._verify = verify
 
@@ -301,8 +306,10 @@ def signing_key(environment: Mapping[str, str] = os.environ) -> Sign | None:
     return ed25519.signer(Path(private))
 
 
-def open_registry(address: str | Path, environment: Mapping[str, str] = os.environ) -> Registry:
+def open_registry(address: str | Path, environment: Mapping[str, str] = os.environ, *, tables: OpenTables | None = None) -> Registry:
     """The registry at an address, with the keys in the PEM files that ``MAINSPRING_SIGNING_KEY`` and ``MAINSPRING_PUBLIC_KEY`` name.
+
+    ``tables`` as in `Registry`.
 
     Raises:
         RegistryError: a key cannot be read, or the registry cannot be opened.
@@ -311,7 +318,8 @@ def open_registry(address: str | Path, environment: Mapping[str, str] = os.envir
     """
     private, public = environment.get(SIGNING_KEY), environment.get(PUBLIC_KEY)
     if not private and not public:
-        return Registry(address)
+        return Registry(address, tables=tables)
     from mainspring.model_registry.adapters import ed25519
 
-    return Registry(address, sign=signing_key(environment), verify=ed25519.verifier(Path(public)) if public else None)
+    verify = ed25519.verifier(Path(public)) if public else None
+    return Registry(address, sign=signing_key(environment), verify=verify, tables=tables)

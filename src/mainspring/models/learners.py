@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mainspring.errors import RegistryError, did_you_mean
+from mainspring.models.large_tables import OpenTables
 from mainspring.models.protocol import Learner, Predictor
 
 _KINDS = {
@@ -20,6 +21,9 @@ _KINDS = {
 
 IN_ROUNDS = ("lightgbm", "xgboost", "net")
 """Kinds that learn in rounds, trees or epochs, and can be watched meanwhile."""
+
+WITH_TABLES = ("net",)
+"""Kinds that may have tables too large for every process."""
 
 
 def learner(kind: str, settings: Mapping[str, Any]) -> Learner:
@@ -35,10 +39,15 @@ def learner(kind: str, settings: Mapping[str, Any]) -> Learner:
     return made
 
 
-def load_predictor(kind: str, settings: Mapping[str, Any], artifacts: Mapping[str, bytes], names: Sequence[str]) -> Predictor:
-    """The predictor that a learner of this kind and settings wrote.
+def load_predictor(
+    kind: str, settings: Mapping[str, Any], artifacts: Mapping[str, bytes], names: Sequence[str], tables: OpenTables | None = None
+) -> Predictor:
+    """The predictor that a learner of this kind and settings wrote; with ``tables``, large tables are looked up there, not read.
 
     Raises:
         RegistryError: the kind is not known, or the artifacts are no such predictor.
+        StorageError: what holds its tables cannot be reached.
     """
-    return learner(kind, settings).load(artifacts, names)
+    made: Any = learner(kind, settings)
+    found: Predictor = made.load(artifacts, names, *((tables,) if kind in WITH_TABLES else ()))
+    return found

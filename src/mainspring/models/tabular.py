@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mainspring.errors import DeclarationError, RegistryError, ServingError
+from mainspring.models.artifacts import Artifacts
 from mainspring.models.calibration import Calibration, calibration_from, resampled
 from mainspring.models.conformal import HIGH, LOW, ConformalInterval, QuantileInterval
 from mainspring.models.encoding import Encoder
+from mainspring.models.large_tables import OpenTables
 from mainspring.models.learners import load_predictor
 from mainspring.models.protocol import Floats, Predictor
 from mainspring.models.sets import Bools, PredictionSets, two_columns
@@ -144,24 +146,25 @@ class TabularModel:
         return {**self.predictor.to_artifacts(), **bounds, **texts, "model.json": json.dumps(rest, sort_keys=True).encode()}
 
     @classmethod
-    def from_artifacts(cls, artifacts: Mapping[str, bytes]) -> TabularModel:
-        """The model that `to_artifacts` wrote.
+    def from_artifacts(cls, artifacts: Mapping[str, bytes], tables: OpenTables | None = None) -> TabularModel:
+        """The model that `to_artifacts` wrote; with ``tables``, large tables of nets are looked up there and their files not read.
 
         Raises:
             RegistryError: the artifacts are not those of a model.
+            StorageError: what holds its tables cannot be reached.
         """
         rest = json.loads(artifacts["model.json"])
         encoder = Encoder.from_dict(rest["encoder"], _texts(rest.get("texts", []), artifacts))
         kind, settings, names = rest["kind"], rest["settings"], encoder.columns
         interval: ConformalInterval | QuantileInterval | None = None
         if rest["interval"] is not None and "below" in rest["interval"]:
-            low, high = (load_predictor(kind, settings, _part(artifacts, prefix), names) for prefix in (LOW, HIGH))
+            low, high = (load_predictor(kind, settings, _part(artifacts, prefix), names, tables) for prefix in (LOW, HIGH))
             interval = QuantileInterval(low, high, **rest["interval"])
         elif rest["interval"] is not None:
             interval = ConformalInterval.from_dict(rest["interval"])
         calibration = None if rest["calibration"] is None else calibration_from(rest["calibration"])
         sets = None if rest.get("sets") is None else PredictionSets.from_dict(rest["sets"])
-        predictor = load_predictor(kind, settings, artifacts, names)
+        predictor = load_predictor(kind, settings, artifacts, names, tables)
         return cls(encoder, kind, settings, predictor, rest["offset"], rest["offset_mean"], interval, rest["kept"], calibration, sets)
 
     def _scored(self, x: Floats, offsets: Floats | float) -> tuple[Floats, Floats | None, Floats | None]:
@@ -207,8 +210,9 @@ class TabularModel:
         return 0.0 if self.offset is None else offset_of(columns[self.offset], self.encoder.medians.get(self.offset, 0.0))
 
 
-def _part(artifacts: Mapping[str, bytes], prefix: str) -> dict[str, bytes]:
-    return {name.removeprefix(prefix): data for name, data in artifacts.items() if name.startswith(prefix)}
+def _part(artifacts: Mapping[str, bytes], prefix: str) -> Mapping[str, bytes]:
+    names = [name.removeprefix(prefix) for name in artifacts if name.startswith(prefix)]
+    return Artifacts(names, lambda name: artifacts[prefix + name])
 
 
 def offset_of(column: npt.NDArray[Any], null: float = 0.0) -> Floats:

@@ -14,8 +14,11 @@ from typing import Any
 
 from mainspring.breaker import Breaker
 from mainspring.errors import RegistryError, ServingError
+from mainspring.model_registry.records import Version
 from mainspring.model_registry.registry import Registry
+from mainspring.models.artifacts import Artifacts
 from mainspring.models.baselines import LinearLine
+from mainspring.models.large_tables import is_stripe
 from mainspring.models.tabular import TabularModel
 from mainspring.serving.features import FeatureRow
 from mainspring.spec import LinearRule, System
@@ -132,7 +135,13 @@ def _model(system: System, registry: Registry, loaded: LoadedVersion) -> Tabular
     if trained != system.feature_hashes:
         changed = sorted(name for name in {*trained, *system.feature_hashes} if trained.get(name) != system.feature_hashes.get(name))
         raise RegistryError(f"Version {loaded.id} was trained with other definitions of {', '.join(changed)}. Train again.")
-    return TabularModel.from_artifacts({name: registry.artifact(version, name) for name in version.artifacts})
+    return TabularModel.from_artifacts(_artifacts(registry, version), registry.tables)
+
+
+def _artifacts(registry: Registry, version: Version) -> Artifacts:
+    """Every file read and verified now, but for large tables: their stripes are read one by one, by whoever holds them."""
+    read = {name: registry.artifact(version, name) for name in version.artifacts if not is_stripe(name)}
+    return Artifacts(version.artifacts, lambda name: read[name] if name in read else registry.artifact(version, name))
 
 
 def _warmed(version: LoadedVersion, width: int) -> LoadedVersion:

@@ -8,6 +8,7 @@ import subprocess
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
@@ -15,6 +16,14 @@ STEADY_SECONDS = 10.0
 _LAST_WORDS = 20
 
 Command = Callable[[int], list[str]]
+
+
+class Aside(NamedTuple):
+    """A process beside the workers; one that ``stays`` is not replaced with them."""
+
+    title: str
+    command: Command
+    stays: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -79,13 +88,15 @@ class Child:
 class Post:
     """A place that one process fills; while it is replaced, ``successor`` boots and those ``leaving`` drain.
 
-    Of a post that is ``alone`` no two processes ever live at the same time. ``numbers`` are those that its processes may have.
+    Of a post that is ``alone`` no two processes ever live at the same time; the process of one that ``stays`` is replaced only when
+    it has ended. ``numbers`` are those that its processes may have.
     """
 
     title: str
     command: Command
     numbers: Sequence[int]
     alone: bool = False
+    stays: bool = False
     child: Child | None = None
     successor: Child | None = None
     leaving: list[Child] = field(default_factory=list)

@@ -14,7 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mainspring.errors import ServingError
-from mainspring.gateway.processes.child import Child, Command, Post
+from mainspring.gateway.processes.child import Aside, Child, Command, Post
 
 START_SECONDS = 60.0
 STOP_SECONDS = 14.0
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """``workers`` processes that answer on one listening socket and, of each command of ``asides``, one process beside them.
+    """``workers`` processes that answer on one listening socket and, of each of ``asides``, one process beside them.
 
     The socket is made here and inherited: a connection that nobody has accepted outlives every worker, and another takes it.
     ``command`` gives the command line of the worker with a number; no two that live have the same. A process that ends unasked
@@ -40,14 +40,12 @@ class Supervisor:
         command: Command,
         workers: int,
         *,
-        asides: Sequence[Command] = (),
+        asides: Sequence[Aside] = (),
         changed: Callable[[int, Mapping[str, int]], None] = lambda _ready, _restarts: None,
     ) -> None:
         self._listener = listener
         self._workers = [Post(f"Worker {one}", command, range(one, 3 * workers, workers)) for one in range(workers)]
-        titles = ["The stream"] if len(asides) == 1 else [f"Stream {number}" for number in range(len(asides))]
-        streams = [Post(title, aside, (0,), alone=True) for title, aside in zip(titles, asides, strict=True)]
-        self._posts = [*self._workers, *streams]
+        self._posts = [*self._workers, *(Post(one.title, one.command, (0,), alone=True, stays=one.stays) for one in asides)]
         self._changed = changed
         self._known: tuple[int, dict[str, int]] | None = None
         self._restarts: Counter[str] = Counter()
@@ -207,4 +205,4 @@ class Supervisor:
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
             self._stopping = True
         if signal.SIGHUP in numbers and not self._to_replace:
-            self._to_replace.extend(self._posts)
+            self._to_replace.extend(post for post in self._posts if not post.stays)

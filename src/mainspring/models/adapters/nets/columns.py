@@ -18,6 +18,8 @@ Scaling = Literal["quantile", "standard"]
 
 MOST_KNOTS = 256
 FURTHEST = 10.0
+MOST_CODES = 1 << 24
+"""A net reads codes as float32, which tells no more whole numbers apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class LearnedColumns:
         """Learn from the training matrix of shape ``(n, d)``.
 
         Raises:
-            TrainingError: there are no rows, or names and matrix disagree.
+            TrainingError: there are no rows, names and matrix disagree, or a column has too many categories.
         """
         if not len(x) or x.shape[1] != len(names) or set(categorical) - set(names):
             raise TrainingError(
@@ -86,6 +88,9 @@ class LearnedColumns:
             )
         numbers = {name: NumberColumn.fit(x[:, i], scaling) for i, name in enumerate(names) if name not in set(categorical)}
         sizes = {name: int(np.nanmax(np.append(x[:, list(names).index(name)], -1.0))) + 2 for name in categorical}
+        for name, size in sizes.items():
+            if size > MOST_CODES:
+                raise TrainingError(f"Column '{name}' has {size - 1} categories; a net tells {MOST_CODES - 1} apart. Hash them to fewer.")
         return cls(tuple(names), numbers, sizes)
 
     @property

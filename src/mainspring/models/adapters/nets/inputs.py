@@ -36,11 +36,13 @@ class Inputs(nn.Module):
 
     def forward(self, x: Any) -> Any:
         """The parts side by side."""
-        codes = x[:, self.numbers :].round().long()
-        crossed = [(codes[:, a] * self.sizes[b] + codes[:, b]) % MOST_CROSSED for a, b in self.pairs]
-        vectors = [table(codes[:, i]) for i, table in enumerate(self.vectors)]
-        wide_codes = [*codes.unbind(1), *crossed]
-        return torch.cat([x[:, : self.numbers], *vectors, *(t(c) for t, c in zip(self.wide_tables, wide_codes, strict=False))], dim=1)
+        return torch.cat([x[:, : self.numbers], *(table(codes) for table, codes in self.read(x))], dim=1)
+
+    def read(self, x: Any) -> list[tuple[Any, Any]]:
+        """Every table in the order of the output, with the code of each row of ``x`` in it."""
+        codes = x[:, self.numbers :].round().long().unbind(1)
+        crossed = [(codes[a] * self.sizes[b] + codes[b]) % MOST_CROSSED for a, b in self.pairs]
+        return [*zip(self.vectors, codes, strict=True), *zip(self.wide_tables, [*codes, *crossed], strict=False)]
 
     def owners(self, columns: LearnedColumns) -> npt.NDArray[np.float64]:
         """How much of each place of the output belongs to each column, shape ``(deep + wide, d)``: a cross belongs to both by halves."""

@@ -6,6 +6,7 @@ import copy
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -28,7 +29,9 @@ from mainspring.models.adapters.nets.objectives import (
     tasks_to_list,
 )
 from mainspring.models.adapters.nets.runtime import in_blocks, nn, repeatable, torch
-from mainspring.models.adapters.nets.storing import check_columns, read_body, read_weights, to_files
+from mainspring.models.adapters.nets.storing import check_columns, read_body, read_net, to_files
+from mainspring.models.adapters.nets.tables import fetch
+from mainspring.models.large_tables import Lookup, OpenTables
 from mainspring.models.protocol import Rows, Watch
 
 Floats = npt.NDArray[np.float64]
@@ -40,13 +43,14 @@ EXPLAINED_AT_ONCE = 512
 
 @dataclass(frozen=True, slots=True)
 class NetPredictor:
-    """A fitted net with what it learned of its columns and labels."""
+    """A fitted net with what it learned of its columns and labels; ``tables`` is where its large tables are, None for in the net."""
 
     columns: LearnedColumns
     body: Body
     vector: int
     tasks: tuple[Task, ...]
     net: Any
+    tables: Lookup | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -64,7 +68,7 @@ class NetPredictor:
 
     def raw(self, x: Floats) -> Floats:
         """Raw scores of shape ``(n, outputs)``: before the link, in the label's unit where there is none."""
-        return np.asarray(raw_scores(self.tasks, in_blocks(self.net, _tensor(self.columns, x))).numpy(), dtype=np.float64)
+        return np.asarray(raw_scores(self.tasks, in_blocks(self.net, self._fetched(_tensor(self.columns, x)))).numpy(), dtype=np.float64)
 
     def predict_row(self, x: Floats) -> Floats:
         """What `predict` gives for one row of shape ``(d,)``, to the bit: shape ``(outputs,)``."""
@@ -89,11 +93,16 @@ class NetPredictor:
         shape = {"body": {"kind": type(self.body).__name__, **asdict(self.body)}, "vector": self.vector}  # type: ignore[call-overload]
         return to_files(KIND, {**shape, "columns": self.columns.to_dict(), "tasks": tasks_to_list(self.tasks)}, self.net)
 
+    def _fetched(self, rows: Any) -> Any:
+        if self.tables is not None:
+            fetch(self.tables, [(self.net[0], rows)])
+        return rows
+
     def _explained(self, x: Floats) -> Floats:
+        row = self._fetched(torch.from_numpy(self.columns.apply(x)))
         net = copy.deepcopy(self.net).double()
         inputs, rest = net[0], net[1:]
         with torch.no_grad():
-            row = torch.from_numpy(self.columns.apply(x))
             z, baseline = inputs(row), inputs(torch.zeros_like(row[:1]))[0]
             base = raw_scores(self.tasks, rest(baseline[None, :])).numpy()
         shares = integrated_gradients(lambda at: raw_scores(self.tasks, rest(at)), z, baseline)
@@ -152,22 +161,24 @@ class NetLearner:
         tasks = learn_tasks(self.tasks, labels[:, :-1], labels[:, -1])
         return NetPredictor(columns, self.body, self.vector, tasks, build(self.body, columns, self.vector, tasks))
 
-    def load(self, artifacts: Mapping[str, bytes], names: Sequence[str]) -> NetPredictor:
-        """The net that `NetPredictor.to_artifacts` wrote.
+    def load(self, artifacts: Mapping[str, bytes], names: Sequence[str], tables: OpenTables | None = None) -> NetPredictor:
+        """The net that `NetPredictor.to_artifacts` wrote; with ``tables`` its large tables stay where they are held.
+
+        Such a net answers and explains; it can be neither stored nor fitted nor exported.
 
         Raises:
             RegistryError: the files are no such net, were altered, or it was trained on other columns.
+            StorageError: what holds its tables cannot be reached.
         """
         body = read_body(KIND, artifacts)
         try:
             columns, tasks = LearnedColumns.from_dict(body["columns"]), tasks_from_list(body["tasks"])
             shape = _body_from_dict(body["body"])
             check_columns(columns.names, tuple(names))
-            net = build(shape, columns, body["vector"], tasks)
+            net, lookup = read_net(partial(build, shape, columns, body["vector"], tasks), artifacts, tables)
         except (KeyError, TypeError, ValueError) as error:
             raise RegistryError(f"net.json: it does not describe a net of this version ({error}). Train it again.") from error
-        read_weights(net, artifacts)
-        return NetPredictor(columns, shape, body["vector"], tasks, net)
+        return NetPredictor(columns, shape, body["vector"], tasks, net, lookup)
 
     def _continued(self, start: NetPredictor, names: Sequence[str]) -> NetPredictor:
         kinds = [(task.kind, task.level) for task in self.tasks]

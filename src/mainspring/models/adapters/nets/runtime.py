@@ -12,10 +12,11 @@ try:
     import torch
     from torch import nn
     from torch.nn import functional
+    from torch.overrides import TorchFunctionMode
 except ImportError as error:
     raise MissingExtraError("A net", "torch", "torch") from error
 
-__all__ = ["functional", "in_blocks", "nn", "repeatable", "torch"]
+__all__ = ["functional", "in_blocks", "nn", "repeatable", "torch", "unfilled"]
 
 BLOCK = 64
 
@@ -31,6 +32,19 @@ def repeatable(seed: int, threads: int) -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(before)
+
+
+@contextmanager
+def unfilled() -> Iterator[None]:
+    """Inside, tensors that nets are made of get a shape, but neither memory nor first values."""
+    with torch.device("meta"), _NoFirstValues():
+        yield
+
+
+class _NoFirstValues(TorchFunctionMode):  # on that device drawing them would import the compiler, 70 MiB of it
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        return given["tensor"] if function in (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_) else function(*args, **given)
 
 
 def in_blocks(net: Any, rows: Any) -> Any:

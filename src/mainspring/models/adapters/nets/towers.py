@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from mainspring.models.adapters.nets.columns import LearnedColumns, Scaling
 from mainspring.models.adapters.nets.fitting import Schedule, descend
 from mainspring.models.adapters.nets.inputs import Inputs
 from mainspring.models.adapters.nets.runtime import functional, in_blocks, nn, repeatable, torch
-from mainspring.models.adapters.nets.storing import check_columns, read_body, read_weights, to_files
+from mainspring.models.adapters.nets.storing import check_columns, read_body, read_net, to_files
+from mainspring.models.adapters.nets.tables import fetch
+from mainspring.models.large_tables import Lookup, OpenTables
 from mainspring.models.protocol import Rows
 
 Floats = npt.NDArray[np.float64]
@@ -28,13 +31,17 @@ EXPLAINED_AT_ONCE = 512
 
 @dataclass(frozen=True, slots=True)
 class TwoTowerPredictor:
-    """Both fitted towers; ``names`` are the columns of a pair, of which ``user`` and ``item`` are each tower's."""
+    """Both fitted towers; ``names`` are the columns of a pair, of which ``user`` and ``item`` are each tower's.
+
+    ``tables`` is where their large tables are, None for in the net.
+    """
 
     names: tuple[str, ...]
     user: LearnedColumns
     item: LearnedColumns
     shape: Mapping[str, Any]
     net: Any
+    tables: Lookup | None = None
 
     @property
     def outputs(self) -> int:
@@ -43,7 +50,7 @@ class TwoTowerPredictor:
 
     def predict(self, x: Floats) -> Floats:
         """Scores of pairs, shape ``(n,)``: the cosine of user and item over the temperature; they rank, they are no probabilities."""
-        users, items = self.users(x[:, self._places(self.user)]), self.items(x[:, self._places(self.item)])
+        users, items = self._vectors({"user": x[:, self._places(self.user)], "item": x[:, self._places(self.item)]})
         cosines: Floats = (users.astype(np.float64) * items).sum(axis=1)
         return cosines / float(self.shape["temperature"])
 
@@ -57,11 +64,11 @@ class TwoTowerPredictor:
 
     def users(self, x: Floats) -> Vectors:
         """Vectors of length 1, shape ``(n, dim)``, for the user tower's columns in the order of ``user.names``."""
-        return _vectors(self.net["user"], self.user, x)
+        return self._vectors({"user": x})[0]
 
     def items(self, x: Floats) -> Vectors:
         """Vectors of length 1, shape ``(n, dim)``, for the item tower's columns in the order of ``item.names``."""
-        return _vectors(self.net["item"], self.item, x)
+        return self._vectors({"item": x})[0]
 
     def contributions(self, x: Floats) -> Floats:
         """Integrated gradients of the score, shape ``(n, d + 1)``; the base is the score of an unknown user and an unknown item."""
@@ -73,12 +80,28 @@ class TwoTowerPredictor:
         body = {**self.shape, "names": list(self.names), "user": self.user.to_dict(), "item": self.item.to_dict()}
         return to_files(KIND, body, self.net)
 
+    def _vectors(self, sides: Mapping[str, Floats]) -> list[Vectors]:
+        rows = self._fetched({side: self._applied(side, x).astype(np.float32) for side, x in sides.items()})
+        towers = ((self.net[side], one) for side, one in rows.items())
+        return [np.asarray(in_blocks(lambda block, to=tower: _unit(to(block)), one).numpy(), dtype=np.float32) for tower, one in towers]
+
+    def _applied(self, side: str, x: Floats) -> Floats:
+        return (self.user if side == "user" else self.item).apply(x)
+
+    def _fetched(self, sides: Mapping[str, Any]) -> dict[str, Any]:
+        """The rows of towers as tensors, with what their tables have of them fetched at once."""
+        rows = {side: torch.from_numpy(x) for side, x in sides.items()}
+        if self.tables is not None:
+            fetch(self.tables, [(self.net[side][0], one) for side, one in rows.items()])
+        return rows
+
     def _places(self, columns: LearnedColumns) -> list[int]:
         return [self.names.index(name) for name in columns.names]
 
     def _explained(self, x: Floats) -> Floats:
+        applied = self._fetched({side: self._applied(side, x[:, self._places(getattr(self, side))]) for side in ("user", "item")})
         net = copy.deepcopy(self.net).double()
-        sides = [(net["user"], self.user), (net["item"], self.item)]
+        towers = [net["user"], net["item"]]
         width = net["user"][0].width
 
         def score(z: Any) -> Any:
@@ -89,9 +112,9 @@ class TwoTowerPredictor:
         owners[:width, self._places(self.user)] = net["user"][0].owners(self.user)
         owners[width:, self._places(self.item)] = net["item"][0].owners(self.item)
         with torch.no_grad():
-            rows = [torch.from_numpy(columns.apply(x[:, self._places(columns)])) for _, columns in sides]
-            z = torch.cat([tower[0](row) for (tower, _), row in zip(sides, rows, strict=True)], dim=1)
-            baseline = torch.cat([tower[0](torch.zeros_like(row[:1])) for (tower, _), row in zip(sides, rows, strict=True)], dim=1)[0]
+            rows = list(zip(towers, applied.values(), strict=True))
+            z = torch.cat([tower[0](row) for tower, row in rows], dim=1)
+            baseline = torch.cat([tower[0](torch.zeros_like(row[:1])) for tower, row in rows], dim=1)[0]
             base = float(score(baseline[None, :]))
         shares = integrated_gradients(score, z, baseline)[:, 0, :] @ owners
         return np.column_stack([shares, np.full(len(x), base)])
@@ -141,22 +164,22 @@ class TwoTowerLearner:
         fitted.net.eval()
         return fitted
 
-    def load(self, artifacts: Mapping[str, bytes], names: Sequence[str]) -> TwoTowerPredictor:
-        """The towers that `TwoTowerPredictor.to_artifacts` wrote.
+    def load(self, artifacts: Mapping[str, bytes], names: Sequence[str], tables: OpenTables | None = None) -> TwoTowerPredictor:
+        """The towers that `TwoTowerPredictor.to_artifacts` wrote; ``tables`` as in `NetLearner.load`.
 
         Raises:
             RegistryError: the files are no such towers, were altered, or they were trained on other columns.
+            StorageError: what holds their tables cannot be reached.
         """
         body = read_body(KIND, artifacts)
         try:
             user, item = LearnedColumns.from_dict(body["user"]), LearnedColumns.from_dict(body["item"])
             check_columns(tuple(body["names"]), tuple(names))
             shape = {name: body[name] for name in ("dim", "hidden", "temperature", "vector")}
-            net = _build(shape, user, item)
+            net, lookup = read_net(partial(_build, shape, user, item), artifacts, tables)
         except (KeyError, TypeError, ValueError) as error:
             raise RegistryError(f"net.json: it does not describe towers of this version ({error}). Train them again.") from error
-        read_weights(net, artifacts)
-        return TwoTowerPredictor(tuple(names), user, item, shape, net)
+        return TwoTowerPredictor(tuple(names), user, item, shape, net, lookup)
 
     def _pairs(self, rows: Rows, names: Sequence[str]) -> Rows:
         unknown = {*self.user, *self.item, self.item_id} - set(names)
@@ -204,11 +227,6 @@ def _tower(shape: Mapping[str, Any], columns: LearnedColumns) -> Any:
     inputs = Inputs(columns, shape["vector"])
     last = shape["hidden"][-1] if shape["hidden"] else inputs.deep
     return nn.Sequential(inputs, *hidden_layers(inputs.deep, tuple(shape["hidden"]), 0.0), nn.Linear(last, shape["dim"]))
-
-
-def _vectors(tower: Any, columns: LearnedColumns, x: Floats) -> Vectors:
-    rows = torch.from_numpy(columns.apply(x).astype(np.float32))
-    return np.asarray(in_blocks(lambda block: _unit(tower(block)), rows).numpy(), dtype=np.float32)
 
 
 def _unit(vectors: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from mainspring.models.adapters.nets.objectives import (
     tasks_to_list,
 )
 from mainspring.models.adapters.nets.runtime import in_blocks, nn, repeatable, torch
-from mainspring.models.adapters.nets.storing import read_body, read_weights, to_files
+from mainspring.models.adapters.nets.storing import read_body, read_net, to_files
 
 Floats = npt.NDArray[np.float64]
 Images = npt.NDArray[np.uint8]
@@ -140,10 +141,9 @@ class ImageLearner:
             stages = tuple(Stage(**one) for one in body["shape"]["stages"])
             left = tuple(body["shape"].get("left", ()))
             shape, (task,) = Cnn(**{**body["shape"], "stages": stages, "left": left}), tasks_from_list(body["task"])
-            net = build_images(shape, size[-1], task)
+            net, _ = read_net(partial(build_images, shape, size[-1], task), artifacts)
         except (KeyError, TypeError, ValueError) as error:
             raise RegistryError(f"net.json: it does not describe a net of this version ({error}). Train it again.") from error
-        read_weights(net, artifacts)
         return ImagePredictor(size, shape, task, net)
 
     def _begun(self, images: Images, target: Floats) -> ImagePredictor:
