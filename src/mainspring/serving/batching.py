@@ -93,6 +93,8 @@ class Batcher:
 
     def _expected(self, rows: int = 0, explain: bool = False) -> float:
         """What the asks that wait, and so many more rows, are expected to take."""
+        if not self._waiting:
+            return self._costs[explain].expect(rows) if rows else 0.0
         waiting = {False: 0, True: 0}
         for group in self._waiting:
             waiting[group.explain] += len(group.asks)
@@ -159,7 +161,7 @@ class Batcher:
 
         Now and then more than are worth it: whether they are is learnt from batches of all sizes.
         """
-        explain, expected_of_all = self._waiting[0].explain, self._expected()
+        explain = self._waiting[0].explain
         cost = self._costs[explain]
         most = MOST if next(self._number) % _EXPLORE == _EXPLORE - 1 else cost.worth
         batch: list[_Group] = []
@@ -172,7 +174,7 @@ class Batcher:
                 break
             batch.append(self._waiting.popleft())
             rows += len(group.asks)
-        self.behind = expected_of_all - cost.expect(len(batch[0].asks)) > BEHIND_NS
+        self.behind = self._expected() + cost.expect(rows) - cost.expect(len(batch[0].asks)) > BEHIND_NS
         return batch
 
     def _timed(self, batch: Sequence[_Group]) -> tuple[Sequence[Result] | Exception, int]:
@@ -202,18 +204,19 @@ class Batcher:
 
     def _overdue(self) -> list[_Group]:
         """Takes out what would be too late; while nothing runs not the newest, from which is learnt what an answer takes by now."""
-        late = [group for group in self._waiting if self._is_late(group)]
-        if late and not self._running and len(late) == len(self._waiting) and late[-1].deadline_ns > time.perf_counter_ns():
+        now = time.perf_counter_ns()
+        late = [group for group in self._waiting if group.deadline_ns < now + self._margin(group)]
+        if late and not self._running and len(late) == len(self._waiting) and late[-1].deadline_ns > now:
             late.pop()
         if late:
             gone = set(map(id, late))
             self._waiting = deque([group for group in self._waiting if id(group) not in gone])
         return late
 
-    def _is_late(self, group: _Group) -> bool:
-        """Whether it could not be answered in time even if its turn were now."""
+    def _margin(self, group: _Group) -> float:
+        """Nanoseconds that are too few for it, even if its turn were now."""
         cost = self._costs[group.explain]
-        return _too_late(cost.expect(len(group.asks)) if cost.slow else 0.0, group.deadline_ns)
+        return _MARGIN * cost.expect(len(group.asks)) if cost.slow else 0.0
 
     def _answer_late(self, late: Sequence[_Group]) -> None:
         if not late:
