@@ -28,8 +28,11 @@ def to_array(values: Sequence[Any], type_: Type) -> Array:
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     if type_ in _OBJECTS or None in values:
         column = np.empty(len(values), dtype=object)
-        for row, value in enumerate(values):
-            column[row] = value
+        if type_ == Type.JSON:
+            for row, value in enumerate(values):
+                column[row] = value
+        else:
+            column[:] = values
         return column
     return np.array(values, dtype=_DTYPES[type_])
 

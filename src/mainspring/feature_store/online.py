@@ -219,11 +219,13 @@ def _distinct(
     keys: list[bytes], instants: npt.NDArray[np.int64]
 ) -> tuple[list[bytes], npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
     """Keys and instants without repetitions, and where each is found among them; None where there are none: one user, many items."""
-    numbers: dict[tuple[bytes, int], int] = {}
-    place = [numbers.setdefault(one, len(numbers)) for one in zip(keys, instants.tolist(), strict=True)]
-    if len(numbers) == len(keys):
+    asked: list[Any] = keys if (instants == instants[:1]).all() else list(zip(keys, instants.tolist(), strict=True))
+    first = dict(zip(reversed(asked), range(len(asked) - 1, -1, -1), strict=True))
+    if len(first) == len(keys):
         return keys, instants, None
-    return [key for key, _ in numbers], np.array([instant for _, instant in numbers], dtype=np.int64), np.array(place)
+    rows = sorted(first.values())
+    number = {asked[row]: number for number, row in enumerate(rows)}
+    return [keys[row] for row in rows], instants[rows], np.array([number[one] for one in asked])
 
 
 def as_columns(values: Sequence[Any], types: Sequence[Type]) -> list[Array]:

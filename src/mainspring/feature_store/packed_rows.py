@@ -48,7 +48,8 @@ class PackedRows:
         """Which rows match both of their checksums."""
         bodies = (self._ends + CHECKSUM).tolist()
         found = [xxh3_64_intdigest(row[at:]) for row, at in zip(self._rows, bodies, strict=True)]
-        return self.intact & (np.array(found, dtype=np.uint64) == self.heads["body"])
+        whole: Mask = self.intact & (np.array(found, dtype=np.uint64) == self.heads["body"])
+        return whole
 
     def facts(self, whole: Mask, older: Sequence[bytes | None]) -> tuple[Mask, Array, Longs]:
         """The facts of rows that are ``whole``, as records in winning order row by row, and the number of each one's row.
