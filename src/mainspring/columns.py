@@ -75,7 +75,8 @@ def to_json(values: Sequence[Any]) -> list[str | None]:
 
 def to_values(column: Array) -> list[Any]:
     """A column as Python values, None for null."""
+    if column.dtype == np.float64 and (null := np.isnan(column)).any():
+        column = column.astype(object)
+        column[null] = None
     values: list[Any] = column.tolist()
-    if column.dtype == np.float64 and np.isnan(column).any():
-        return [None if value != value else value for value in values]
     return values

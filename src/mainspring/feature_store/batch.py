@@ -89,7 +89,7 @@ class Batch:
         if slices.span * (len(self.rows) + 1.0) > _LARGEST:
             return None
         used = {name for one in self.plan.aggregates if not one.is_newest for name in one.columns}
-        columns = {name: self.form.column(records, self.plan.columns.index(name)) for name in used}
+        columns = {name: np.ascontiguousarray(self.form.column(records, self.plan.columns.index(name))) for name in used}
         for i, aggregate in enumerate(self.plan.aggregates):
             if aggregate.is_newest:
                 continue
@@ -120,11 +120,14 @@ class _Slices:
         self._own = np.arange(len(as_of)) * self.span
         self._as_of = as_of
         self._ends = self._find(as_of + inclusive)
+        self._found: dict[int | None, Longs] = {}
 
     def between(self, width: int | None) -> tuple[Longs, Longs]:
         """The first fact of each question's window, and the one behind its last."""
-        starts = self._places.searchsorted(self._own) if width is None else self._find(self._as_of - width)
-        return np.minimum(starts, self._ends), self._ends
+        if width not in self._found:
+            starts = self._places.searchsorted(self._own) if width is None else self._find(self._as_of - width)
+            self._found[width] = np.minimum(starts, self._ends)
+        return self._found[width], self._ends
 
     def _find(self, instants: Longs) -> Longs:
         return self._places.searchsorted(self._own + np.clip(instants - self._first, 0, self.span - 1))

@@ -12,7 +12,7 @@ import msgspec
 
 from mainspring.breaker import Breaker
 from mainspring.clock import Clock
-from mainspring.errors import DeclarationError, MainspringError, RequestError, ServingError
+from mainspring.errors import DeclarationError, MainspringError, ServingError
 from mainspring.model_registry.deployment import Deployment
 from mainspring.model_registry.registry import Registry
 from mainspring.schema import Status
