@@ -74,7 +74,7 @@ class Batch:
                 continue
             column = columns[self.plan.columns.index(aggregate.column or "")]
             if some_null or aggregate.type == Type.STR:
-                statuses[:, i] = np.where(present(column), Status.PRESENT, Status.NULL)
+                statuses[~present(column), i] = Status.NULL
             if aggregate.max_age_us is not None:
                 expired = facts["t"] < self.as_of - aggregate.max_age_us
                 if expired.any():
@@ -99,7 +99,7 @@ class Batch:
             if answer is None:
                 return None
             if aggregate.function not in COUNTING:
-                statuses[:, i] = np.where(present(answer), Status.PRESENT, Status.NULL)
+                statuses[~present(answer), i] = Status.NULL
             self._values[i] = answer
         return plain
 

@@ -16,7 +16,7 @@ from mainspring.errors import DataError, StorageError
 from mainspring.feature_engineering.facts import ViewPlan
 from mainspring.feature_store.batch import Batch
 from mainspring.feature_store.incoming import Incoming
-from mainspring.feature_store.keys import pack_key, pack_keys
+from mainspring.feature_store.keys import pack_key
 from mainspring.feature_store.packing import FORMAT, Row, RowFormat
 from mainspring.schema import ENVELOPE, EVENT_ID, EVENT_TIME, KNOWN_TIME, Status, Type, arrow_type
 from mainspring.spec import Aggregate, View
@@ -52,14 +52,10 @@ class OnlineView:
         """The key of a request's row."""
         return self.prefix + pack_key([request[name] for name in self.plan.view.on])
 
-    def keys(self, requests: Mapping[str, Sequence[Any] | Array], n: int) -> list[bytes]:
-        """The keys of ``n`` requests' rows, from the columns of the requests."""
-        columns = [requests[name] for name in self.plan.view.on]
-        plain = [column if isinstance(column, list | tuple) else np.asarray(column).tolist() for column in columns]
-        if n and all(all(value is column[0] for value in column) for column in plain):
-            return [self.prefix + pack_key([column[0] for column in plain])] * n
+    def keys(self, packed: Sequence[bytes]) -> list[bytes]:
+        """The keys of requests' rows, from what `mainspring.feature_store.keys.pack_key` makes of their values of ``view.on``."""
         prefix = self.prefix
-        return [prefix + key for key in pack_keys(zip(*plain, strict=True))]
+        return [prefix + key for key in packed]
 
     def older(self, key: bytes) -> bytes:
         """The key of the second row, from that of the first."""

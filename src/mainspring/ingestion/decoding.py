@@ -78,7 +78,9 @@ def rows_decoder(rules: Sequence[Rule]) -> DecodeRows:
             parts: Any = decode(data)
             template: dict[str, Value] = dict.fromkeys(names)
             own: dict[str, _Column] = {}
-            given: Iterable[tuple[Rule, Any, _Column]] = zip(rules, astuple(parts.shared), zip(*map(astuple, parts.rows), strict=True), strict=False)
+            given: Iterable[tuple[Rule, Any, _Column]] = zip(
+                rules, astuple(parts.shared), zip(*map(astuple, parts.rows), strict=True), strict=False
+            )
             for rule, shared, column in given:
                 missing = column.count(msgspec.UNSET)
                 if missing < len(column):
