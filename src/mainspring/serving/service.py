@@ -43,11 +43,12 @@ class _Scored(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Given(msgspec.Struct, frozen=True, gc=False):
+    place: int
     ask: Ask
     variant: str
     features: FeatureRow
     scored: _Scored
-    reasons: list[tuple[str, float]]
+    reasons: tuple[tuple[str, float], ...]
     shadow_version: str
     shadow_score: float | None
 
@@ -107,6 +108,10 @@ class PredictionService:
         self._answer_type = answer_type(system)
         self._names = [feature.name for feature in system.features]
         self._quantiles = system.model.interval
+        ends = policy.floor, policy.ceiling
+        self._bounds = (
+            None if ends == (None, None) else (-math.inf if ends[0] is None else ends[0], math.inf if ends[1] is None else ends[1])
+        )
         self._request = values_of(system.request.columns.names)
         self._event_time = system.request.event_time
 
@@ -169,7 +174,7 @@ class PredictionService:
         read = _read(reader, [ask.row for ask in asks])
         _mark(traced, "features", len(asks))
         found: list[Any] = list(read.rows)
-        given: list[tuple[int, _Given]] = []
+        given: list[_Given] = []
         for variant, own in self._variants(live.deployment, asks, read.rows, only).items():
             part = read.take(own)
             scores = self._score(chains[variant], part, because)
@@ -177,17 +182,16 @@ class PredictionService:
             for place, features, scored, behind in zip(own, part.rows, scores, shadowed, strict=True):
                 if isinstance(scored, MainspringError):
                     found[place] = scored
-                elif not asks[place].claim():
+                elif not (ask := asks[place]).claim():
                     found[place] = ServingError("The answer came after its deadline.")
                 else:
-                    explained = asks[place].explain and scored.answered_by in BY_MODEL
-                    reasons = self._reasons(scored, features) if explained else []
-                    given.append((place, _Given(asks[place], variant, features, scored, reasons, *behind)))
+                    reasons = self._reasons(scored, features) if ask.explain and scored.answered_by in BY_MODEL else ()
+                    given.append(_Given(place, ask, variant, features, scored, reasons, *behind))
         _mark(traced, "model", len(asks))
-        self._log([one for _, one in given])
+        self._log(given)
         _mark(traced, "log", len(asks))
-        for place, one in given:
-            found[place] = self._compose(one)
+        for one in given:
+            found[one.place] = self._compose(one)
         return found
 
     def _variants(self, deployment: Deployment, asks: Sequence[Ask], found: Sequence[Any], only: str) -> dict[str, list[int]]:
@@ -200,12 +204,12 @@ class PredictionService:
             variants.setdefault(self._split(deployment, asks[place].row), []).append(place)
         return variants
 
-    def _reasons(self, scored: _Scored, features: FeatureRow) -> list[tuple[str, float]]:
+    def _reasons(self, scored: _Scored, features: FeatureRow) -> tuple[tuple[str, float], ...]:
         try:
-            return scored.version.reasons(features, REASONS)
+            return tuple(scored.version.reasons(features, REASONS))
         except Exception:
             _log.exception("%s gives no reasons", scored.version.id)
-            return []
+            return ()
 
     def _log(self, given: Sequence[_Given]) -> None:
         now, done_ns = self._clock.now(), time.perf_counter_ns()
@@ -227,7 +231,7 @@ class PredictionService:
             scored.score,
             scored.low,
             scored.high,
-            tuple(given.reasons),
+            given.reasons,
             (done_ns - ask.arrived_ns) / 1_000,
             given.shadow_version,
             given.shadow_score,
@@ -263,11 +267,11 @@ class PredictionService:
                 break
             part = asked.take(waiting)
             results = self._predict(version, part) if answered_by in BY_MODEL else version.rule(answered_by, part.rows)
-            for number, result in zip(waiting, results, strict=True):
+            for number, result in zip(waiting, self._clipped(results), strict=True):
                 if isinstance(result, ServingError):
                     because.setdefault(number, f"{version.id} could not answer: {result}")
                 else:
-                    done[number] = _Scored(answered_by, version, *self._clip(*result), because.get(number, why))
+                    done[number] = _Scored(answered_by, version, *result, because.get(number, why))
         return [self._nothing() if one is None else one for one in done]
 
     def _predict(self, version: LoadedVersion, asked: FeatureRows) -> list[Scores | ServingError]:
@@ -281,20 +285,24 @@ class PredictionService:
         other = deployment.champion if variant == "challenger" else deployment.challenger
         if deployment.challenger is None or other is None:
             return [("", None)] * len(asked.rows)
-        results = self._predict(live.versions[other], asked)
-        return [(other, None if isinstance(result, ServingError) else self._clip(*result)[0]) for result in results]
+        results = self._clipped(self._predict(live.versions[other], asked))
+        return [(other, None if isinstance(result, ServingError) else result[0]) for result in results]
 
-    def _clip(self, score: float, low: float | None, high: float | None) -> tuple[float, float | None, float | None]:
-        floor, ceiling = self.system.policy.floor, self.system.policy.ceiling
-        if floor is None and ceiling is None:
-            return score, low, high
-        bounds = (-math.inf if floor is None else floor), (math.inf if ceiling is None else ceiling)
-        clipped = [value if value is None else min(max(value, bounds[0]), bounds[1]) for value in (score, low, high)]
-        return clipped[0], clipped[1], clipped[2]  # type: ignore[return-value]
+    def _clipped(self, results: list[Scores | ServingError]) -> list[Scores | ServingError]:
+        if self._bounds is None:
+            return results
+        low, high = self._bounds
+        return [
+            one if isinstance(one, ServingError) else tuple([end if end is None else min(max(end, low), high) for end in one])  # type: ignore[misc]
+            for one in results
+        ]
 
     def _compose(self, given: _Given) -> Answer:
         features, scored = given.features, given.scored
-        values = dict(zip(self._names, features.values, strict=True)) if given.reasons else {}
+        reasons: tuple[Reason, ...] = ()
+        if given.reasons:
+            values = dict(zip(self._names, features.values, strict=True))
+            reasons = tuple([_reason(name, values, effect) for name, effect in given.reasons])
         flags = None
         if features.statuses.translate(None, _CALM):
             states = zip(self._names, features.statuses, strict=True)
@@ -311,7 +319,7 @@ class PredictionService:
             given.variant,
             interval,
             scored.because,
-            tuple([_reason(name, values, effect) for name, effect in given.reasons]),
+            reasons,
             flags,
         )
 
