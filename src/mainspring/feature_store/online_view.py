@@ -34,7 +34,7 @@ class OnlineView:
     Up to ``few`` rows are answered one after another, which is faster than all at once.
     """
 
-    few = 8
+    few = 10
 
     def __init__(self, view: View, aggregates: tuple[Aggregate, ...]) -> None:
         self.plan = ViewPlan(view, aggregates)
@@ -69,7 +69,7 @@ class OnlineView:
         if recent is None:
             return self._unknown
         try:
-            if self.plan.attributes:
+            if not self.whole:
                 settled, event_time, values = self.form.newest(recent)
                 if settled <= as_of:
                     return [_attribute(values[i], event_time, as_of, max_age) for i, max_age in self._ages]

@@ -82,11 +82,14 @@ def rows_decoder(rules: Sequence[Rule]) -> DecodeRows:
                 rules, astuple(parts.shared), zip(*map(astuple, parts.rows), strict=True), strict=False
             )
             for rule, shared, column in given:
-                missing = column.count(msgspec.UNSET)
+                name, missing = rule.field.name, column.count(msgspec.UNSET)
+                if missing and shared is msgspec.UNSET and not rule.field.nullable:
+                    return None
+                common = None if shared is msgspec.UNSET else shared
+                (template[name],) = _valid(rule, [common])
                 if missing < len(column):
-                    own[rule.field.name] = _valid(rule, _filled(rule, shared, column) if missing else column)
-                else:
-                    (template[rule.field.name],) = _valid(rule, _filled(rule, shared, column[:1]))
+                    filled = [common if value is msgspec.UNSET else value for value in column] if missing else column
+                    own[name] = _valid(rule, filled)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError):
             return None
         rows = [template.copy() for _ in parts.rows]
@@ -96,18 +99,6 @@ def rows_decoder(rules: Sequence[Rule]) -> DecodeRows:
         return rows or None
 
     return decoded
-
-
-def _filled(rule: Rule, shared: Any, column: _Column) -> _Column:
-    """A column with what all rows share where a row does not give it.
-
-    Raises:
-        ValueError: they share nothing, and it may not be null.
-    """
-    if shared is msgspec.UNSET and not rule.field.nullable:
-        raise ValueError(f"{rule.field.name} is missing")
-    value = None if shared is msgspec.UNSET else shared
-    return [value if own is msgspec.UNSET else own for own in column]
 
 
 def _valid(rule: Rule, column: _Column) -> _Column:

@@ -96,7 +96,8 @@ class FeatureReader:
                 raise unknown(view, row)
         known = {**row, **dict(zip(self._aggregates, served.values, strict=True))}
         without = self._without(served.statuses) if self._left_out or Status.UNAVAILABLE in served.statuses else {}
-        known |= self._apply(known, without)
+        if self._functions:
+            known |= self._apply(known, without)
         values = self._values(known)
         return FeatureRow(values, self._statuses(values, served.statuses, without))
 
