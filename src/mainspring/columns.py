@@ -30,8 +30,11 @@ def to_array(values: Sequence[Any], type_: Type) -> Array:
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     if type_ in _OBJECTS or None in values:
         column = np.empty(len(values), dtype=object)
-        for row, value in enumerate(values):
-            column[row] = value
+        if type_ == Type.JSON:
+            for row, value in enumerate(values):
+                column[row] = value
+        else:
+            column[:] = values
         return column
     return np.array(values, dtype=_DTYPES[type_])
 
@@ -80,7 +83,8 @@ def to_json(values: Sequence[Any]) -> list[str | None]:
 
 def to_values(column: Array) -> list[Any]:
     """A column as Python values, None for null."""
+    if column.dtype == np.float64 and (null := np.isnan(column)).any():
+        column = column.astype(object)
+        column[null] = None
     values: list[Any] = column.tolist()
-    if column.dtype == np.float64 and np.isnan(column).any():
-        return [None if value != value else value for value in values]
     return values

@@ -25,6 +25,7 @@ from mainspring.clock import HOUR, MINUTE, parse_instant
 from mainspring.columns import to_values
 from mainspring.feature_store.offline import AS_OF, OfflineStore
 from mainspring.feature_store.online import OnlineStore
+from mainspring.feature_store.online_view import OnlineView
 from mainspring.feature_store.packing import RowFormat
 from mainspring.feature_store.sliding import slides
 from mainspring.schema import Status, Type
@@ -115,11 +116,13 @@ def online(
             log.append("facts", batch(facts[start : start + cuts]))
             served.apply(log)
         answers = [served.read({"k": key}, at) for key, at in questions]
-        together = served.read_many({"k": [key for key, _ in questions]}, [at for _, at in questions])
         assert served.names == tuple(feature.name for feature in system.features)
-        for i, name in enumerate(served.names):
-            assert to_values(together.values[name]) == [one.values[i] for one in answers]
-        assert together.statuses.tolist() == [one.statuses for one in answers]
+        for one_by_one in (0, OnlineView.few):
+            with patch.object(OnlineView, "few", one_by_one):
+                together = served.read_many({"k": [key for key, _ in questions]}, [at for _, at in questions])
+            for i, name in enumerate(served.names):
+                assert to_values(together.values[name]) == [one.values[i] for one in answers]
+            assert together.statuses.tolist() == [one.statuses for one in answers]
         store.close()
     return [one.values for one in answers]
 

@@ -56,6 +56,13 @@ def store(tmp_path: Path) -> Iterator[KeyValue]:
     store.close()
 
 
+@pytest.fixture(params=["together", "one by one"])
+def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are answered together, however few, or one by one."""
+    monkeypatch.setattr(OnlineView, "few", 0 if request.param == "together" else 1_000)
+
+
+@pytest.mark.usefixtures("few")
 def test_a_batch_gives_what_single_reads_give(log: EventLog, store: KeyValue) -> None:
     online = OnlineStore(system(card.count("10m"), card.last("amount"), shop.sum("amount")), store)
     online.apply(log)
@@ -71,6 +78,7 @@ def test_a_batch_gives_what_single_reads_give(log: EventLog, store: KeyValue) ->
         assert together == one.values
 
 
+@pytest.mark.usefixtures("few")
 def test_one_damaged_row_makes_its_view_unavailable_and_no_other(log: EventLog, store: KeyValue) -> None:
     online = OnlineStore(system(card.count("10m"), shop.sum("amount")), store)
     online.apply(log)
@@ -127,6 +135,24 @@ def test_rows_built_together_are_the_bytes_of_rows_built_one_by_one(texts: bool,
     assert len(set(map(len, together))) > 1
 
 
+@pytest.mark.usefixtures("few")
+def test_a_key_that_many_rows_share_is_read_once(log: EventLog, store: KeyValue, monkeypatch: pytest.MonkeyPatch) -> None:
+    online = OnlineStore(system(card.count("1h"), shop.sum("amount", "1h"), card.last("amount")), store)
+    online.apply(log)
+    asked: list[bytes] = []
+    get_many = store.get_many
+    monkeypatch.setattr(store, "get_many", lambda keys: asked.extend(keys) or get_many(keys))  # type: ignore[func-returns-value]
+    at, shared = T + 40 * MINUTE, "s"
+    cards = [f"c{number % 2}" for number in range(6)]
+    many = online.read_many({"card": cards, "shop": [shared] * 6}, [at, at, at, at, at, at - 30 * MINUTE])
+    assert len(asked) == 2 * (3 + 2), "first and second rows, of a card and instant once, of the shop at two instants"
+    for row, name in enumerate(cards):
+        one = online.read({"card": name, "shop": shared}, at if row < 5 else at - 30 * MINUTE)
+        assert [to_values(many.values[name])[row] for name in online.names] == one.values
+        assert many.statuses[row].tolist() == one.statuses
+
+
+@pytest.mark.usefixtures("few")
 def test_keys_of_any_length_are_keys_of_their_own(log: EventLog, store: KeyValue) -> None:
     online = OnlineStore(system(card.count("1d")), store)
     names = ["k" * length for length in (300, 396, 397, 398, 511, 5_000)]

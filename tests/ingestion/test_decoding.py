@@ -15,6 +15,7 @@ from hypothesis import given
 from mainspring.errors import RequestError
 from mainspring.ingestion import Contract
 from mainspring.spec import Source
+from mainspring.systems.eta import system
 
 SOURCE = Source(
     "rides",
@@ -50,6 +51,14 @@ scalars = st.one_of(
     st.lists(st.integers(), max_size=2),
 )
 bodies = st.dictionaries(st.sampled_from([*SOURCE.schema.names, "other"]), scalars, max_size=9)
+
+
+def checked_rows(body: dict[str, Any]) -> Any:
+    try:
+        shared = CONTRACT.check_shared(body.get("shared", {}))
+        return [CONTRACT.check(row, shared) for row in body["rows"]]
+    except RequestError:
+        return None
 
 
 def checked(body: dict[str, Any]) -> Any:
@@ -131,3 +140,78 @@ def test_a_key_that_is_given_twice_is_refused_by_its_name(body: bytes) -> None:
 def test_quotes_and_nulls_in_texts_are_no_keys(note: str, kind: str | None) -> None:
     body = {**GOOD, "note": note + (kind or ""), "seats": None}
     assert CONTRACT.decode(json.dumps(body).encode()) == CONTRACT.check(body)
+
+
+@given(
+    bodies,
+    st.lists(bodies, min_size=1, max_size=4),
+    st.sampled_from([frozenset(), frozenset(GOOD), frozenset({"at", "km"})]),
+    st.booleans(),
+)
+def test_many_rows_are_decoded_to_what_the_checks_give(
+    shared: dict[str, Any], rows: list[Any], common: frozenset[str], plain: bool
+) -> None:
+    shared = {**{name: GOOD[name] for name in common}, **({} if plain else shared)}
+    rows = [{**{name: GOOD[name] for name in GOOD.keys() - common}, **row} for row in rows]
+    body = {"rows": rows, **({"shared": shared} if shared else {})}
+    text = json.dumps(body).encode()
+    decoded = CONTRACT.decode_rows(text)
+    if decoded is not None:
+        expected = checked_rows(msgspec.json.decode(text))
+        assert decoded == expected
+        assert [[type(value) for value in row.values()] for row in decoded] == [[type(value) for value in row.values()] for row in expected]
+        assert [list(row) for row in decoded] == [list(row) for row in expected]
+
+
+@pytest.mark.parametrize(
+    ("shared", "rows"),
+    [
+        (None, [GOOD]),
+        ({}, [GOOD, {**GOOD, "km": 7, "seats": None}]),
+        ({"at": GOOD["at"], "km": 4}, [{"ride": "a"}, {"ride": "b", "km": 5, "at": "2025-03-02"}]),
+        (GOOD, [{}, {"ride": "b", "zone": "Europe/Berlin"}]),
+        ({"seats": 3, "zone": "Europe/Berlin", "ended_at": "2025-03-02"}, [{**GOOD, "seats": None, "ended_at": None}, GOOD]),
+        ({"seats": None}, [{**GOOD, "seats": 2}, GOOD]),
+    ],
+)
+def test_plainly_valid_rows_are_decoded_together(shared: Any, rows: list[Any]) -> None:
+    body = {"rows": rows, **({} if shared is None else {"shared": shared})}
+    expected = checked_rows(body)
+    assert expected is not None
+    assert CONTRACT.decode_rows(json.dumps(body).encode()) == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        {},
+        {"rows": []},
+        {"rows": {}},
+        {"rows": [[]]},
+        {"rows": [GOOD], "more": 1},
+        {"rows": [GOOD], "shared": None},
+        {"rows": [GOOD], "shared": {"kilometres": 1}},
+        {"rows": [GOOD], "shared": {"km": -1}},
+        {"rows": [GOOD], "shared": {"at": "2019-12-31"}},
+        {"rows": [GOOD], "shared": {"zone": "Mars/Base"}},
+        {"rows": [GOOD, {"ride": "r2", "km": 3}]},
+        {"rows": [GOOD, {**GOOD, "at": None}]},
+        {"rows": [GOOD, {**GOOD, "zone": "Mars/Base"}]},
+        {"rows": [GOOD, {**GOOD, "at": "2025-03-01T12:00:00.1234567Z"}]},
+    ],
+)
+def test_rows_that_are_not_plainly_valid_are_left_to_the_checks(body: Any) -> None:
+    assert CONTRACT.decode_rows(json.dumps(body).encode()) is None
+
+
+def test_of_a_key_that_a_row_gives_twice_the_last_value_counts() -> None:
+    twice = b'{"rows": [{"ride": "r1", "at": "2025-03-01T12:00:00Z", "km": 3, "km": 4}]}'
+    assert CONTRACT.decode_rows(twice) == checked_rows(json.loads(twice))
+
+
+def test_derived_columns_of_many_rows_come_last() -> None:
+    contract = Contract(system.request)
+    trip = {"departed_at": "2013-12-12T17:05:00-05:00", "timezone": "America/New_York", "origin": "JFK"}
+    rows = [{"trip_id": f"t{number}", "destination": place} for number, place in enumerate(["LAX", "SEA"])]
+    assert contract.decode_rows(json.dumps({"shared": trip, "rows": rows}).encode()) == [contract.check({**trip, **row}) for row in rows]

@@ -7,6 +7,7 @@ no window can reach any more folded into a `Base`. Any order of arrival gives th
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -165,8 +166,8 @@ class ViewPlan:
         if state.repeated or (state.late and int(state.known_times.max()) > known_until):
             state = _visible(state, as_of, self.inclusive, known_until)
         times = state.event_times
-        end = int(times.searchsorted(as_of, "right" if self.inclusive else "left"))
-        starts = {width: 0 if width is None else int(times.searchsorted(as_of - width, "left")) for width in self.widths}
+        end = bisect_right(times, as_of) if self.inclusive else bisect_left(times, as_of)
+        starts = {width: 0 if width is None else bisect_left(times, as_of - width) for width in self.widths}
         return [
             self._newest(aggregate, state, as_of, end) if aggregate.is_newest
             else self._answer(i, state, as_of, starts[aggregate.window_us], end)

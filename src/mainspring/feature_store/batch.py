@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from xxhash import xxh3_64_digest
 
 from mainspring.columns import Array
-from mainspring.errors import StorageError
 from mainspring.feature_engineering.facts import ViewPlan, present
-from mainspring.feature_store.packing import CHECKSUM, FOLDED, FORMAT, LATE, REPEATED, Parts, RowFormat
+from mainspring.feature_store.packed_rows import PackedRows
+from mainspring.feature_store.packing import FOLDED, LATE, REPEATED, RowFormat
 from mainspring.feature_store.sliding import fold, slides
 from mainspring.schema import Status, Type
 from mainspring.spec.aggregate import COUNTING
@@ -54,9 +53,10 @@ class Batch:
             return None
         statuses = np.zeros((len(self.rows), len(aggregates)), dtype=np.uint8)
         answered = np.ones(len(self.rows), dtype=np.bool_)
+        packed = PackedRows(self.form, self.rows)
         for part, wanted in ((self._newest, any(one.is_newest for one in aggregates)), (self._windows, not self.plan.attributes)):
             if wanted:
-                found = part(statuses)
+                found = part(packed, statuses)
                 if found is None:
                     return None
                 answered &= found
@@ -65,56 +65,31 @@ class Batch:
             answered[unknown], statuses[unknown] = True, Status.UNKNOWN_KEY
         return Answers([self._values[i] for i in range(len(aggregates))], statuses, answered)
 
-    def _newest(self, statuses: npt.NDArray[np.uint8]) -> Mask | None:
+    def _newest(self, packed: PackedRows, statuses: npt.NDArray[np.uint8]) -> Mask:
         """Fill in the newest values and their statuses; where the head of a row knows them."""
-        form, fixed = self.form, self.form.head.itemsize
-        joined = b"".join([form.no_head if row is None else row[:fixed] for row in self.rows])
-        if len(joined) != fixed * len(self.rows):
-            return None
-        heads = np.frombuffer(joined, form.head)
-        intact, texts = self._checked(heads)
-        facts = heads["last"]
-        columns, some_null = form.columns(facts, texts), bool(facts["nulls"].any())
+        facts = packed.heads["last"]
+        columns, some_null = self.form.columns(facts, packed.texts()), bool(facts["nulls"].any())
         for i, aggregate in enumerate(self.plan.aggregates):
             if not aggregate.is_newest:
                 continue
             column = columns[self.plan.columns.index(aggregate.column or "")]
             if some_null or aggregate.type == Type.STR:
-                statuses[:, i] = np.where(present(column), Status.PRESENT, Status.NULL)
+                statuses[~present(column), i] = Status.NULL
             if aggregate.max_age_us is not None:
                 expired = facts["t"] < self.as_of - aggregate.max_age_us
                 if expired.any():
                     statuses[expired, i], column = Status.EXPIRED, _without(column, expired)
             self._values[i] = column
-        return intact & (heads["settled"] <= self.as_of)
+        return packed.intact & (packed.heads["settled"] <= self.as_of)
 
-    def _checked(self, heads: Array) -> tuple[Mask, bytes]:
-        """Which heads are intact, and the texts behind them, joined."""
-        fixed, no_texts = self.form.head.itemsize, self.form.no_texts
-        if not no_texts:
-            end = fixed + CHECKSUM
-            fine = [row is not None and xxh3_64_digest(row[:fixed]) == row[fixed:end] for row in self.rows]
-            return np.array(fine) & (heads["format"] == FORMAT), b""
-        ends = (heads["texts"] + fixed).tolist()
-        pairs = zip(self.rows, ends, strict=True)
-        fine = [row is not None and xxh3_64_digest(row[:end]) == row[end : end + CHECKSUM] for row, end in pairs]
-        intact = np.array(fine) & (heads["format"] == FORMAT)
-        held = zip(self.rows, ends, intact.tolist(), strict=True)
-        return intact, b"".join([row[fixed:end] if whole and row is not None else no_texts for row, end, whole in held])
-
-    def _windows(self, statuses: npt.NDArray[np.uint8]) -> Mask | None:
+    def _windows(self, packed: PackedRows, statuses: npt.NDArray[np.uint8]) -> Mask | None:
         """Fill in the windows and their statuses; where all facts of a row were known by then, and none that counts is folded."""
-        older = [row or b"" for row in self.older]
-        parts = [self._parts(row, second) for row, second in zip(self.rows, older, strict=True)]
-        plain = np.array([self._is_plain(one, at) for one, at in zip(parts, self.as_of.tolist(), strict=True)], dtype=np.bool_)
-        held = [(self.rows[i] or b"", older[i], one) for i, one in enumerate(parts) if one is not None and plain[i]]
-        records = np.frombuffer(b"".join([self.form.facts(*row) for row in held]), self.form.record)
-        groups = np.repeat(np.flatnonzero(plain), [one.facts + one.older.facts for _, _, one in held])
+        plain, records, groups = packed.facts(packed.whole() & self._is_plain(packed.heads), self.older)
         slices = _Slices(records["t"], groups, self.as_of, self.plan.inclusive)
         if slices.span * (len(self.rows) + 1.0) > _LARGEST:
             return None
         used = {name for one in self.plan.aggregates if not one.is_newest for name in one.columns}
-        columns = {name: self.form.column(records, self.plan.columns.index(name)) for name in used}
+        columns = {name: np.ascontiguousarray(self.form.column(records, self.plan.columns.index(name))) for name in used}
         for i, aggregate in enumerate(self.plan.aggregates):
             if aggregate.is_newest:
                 continue
@@ -124,19 +99,14 @@ class Batch:
             if answer is None:
                 return None
             if aggregate.function not in COUNTING:
-                statuses[:, i] = np.where(present(answer), Status.PRESENT, Status.NULL)
+                statuses[~present(answer), i] = Status.NULL
             self._values[i] = answer
         return plain
 
-    def _is_plain(self, parts: Parts | None, as_of: int) -> bool:
-        care = REPEATED | (FOLDED if self.plan.lifetimes else 0) | (LATE if parts is not None and parts.settled > as_of else 0)
-        return parts is not None and not parts.flags & care
-
-    def _parts(self, row: bytes | None, older: bytes) -> Parts | None:
-        try:
-            return None if row is None else self.form.parts(row, older)
-        except StorageError:
-            return None
+    def _is_plain(self, heads: Array) -> Mask:
+        care, flags = REPEATED | (FOLDED if self.plan.lifetimes else 0), heads["flags"]
+        plain: Mask = (flags & care == 0) & ((flags & LATE == 0) | (heads["settled"] <= self.as_of))
+        return plain
 
 
 class _Slices:
@@ -150,11 +120,14 @@ class _Slices:
         self._own = np.arange(len(as_of)) * self.span
         self._as_of = as_of
         self._ends = self._find(as_of + inclusive)
+        self._found: dict[int | None, Longs] = {}
 
     def between(self, width: int | None) -> tuple[Longs, Longs]:
         """The first fact of each question's window, and the one behind its last."""
-        starts = self._places.searchsorted(self._own) if width is None else self._find(self._as_of - width)
-        return np.minimum(starts, self._ends), self._ends
+        if width not in self._found:
+            starts = self._places.searchsorted(self._own) if width is None else self._find(self._as_of - width)
+            self._found[width] = np.minimum(starts, self._ends)
+        return self._found[width], self._ends
 
     def _find(self, instants: Longs) -> Longs:
         return self._places.searchsorted(self._own + np.clip(instants - self._first, 0, self.span - 1))

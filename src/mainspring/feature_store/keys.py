@@ -16,7 +16,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 def pack_key(values: Sequence[Any]) -> bytes:
     """A key's values as bytes that every store takes as a key: those over 400 bytes by their BLAKE2b."""
-    return pack_keys([values])[0]
+    return _short(_encode(values))
 
 
 def pack_keys(keys: Iterable[Sequence[Any]]) -> list[bytes]:
@@ -24,10 +24,14 @@ def pack_keys(keys: Iterable[Sequence[Any]]) -> list[bytes]:
     packed = list(map(_encode, keys))
     if max(map(len, packed), default=0) <= _LONGEST_KEY:
         return packed
-    return [key if len(key) <= _LONGEST_KEY else _HASHED + hashlib.blake2b(key, digest_size=32).digest() for key in packed]
+    return list(map(_short, packed))
 
 
 def unpack_key(key: bytes) -> list[Any] | None:
     """The values that `pack_key` packed; None where it hashed them."""
     values: list[Any] | None = None if key.startswith(_HASHED) else msgspec.msgpack.decode(key)
     return values
+
+
+def _short(key: bytes) -> bytes:
+    return key if len(key) <= _LONGEST_KEY else _HASHED + hashlib.blake2b(key, digest_size=32).digest()

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from mainspring.breaker import Breaker
 from mainspring.columns import Array, to_array
 from mainspring.errors import StorageError
-from mainspring.feature_store.keys import pack_key, unpack_key
+from mainspring.feature_store.keys import pack_key, pack_keys, unpack_key
 from mainspring.feature_store.online_view import OnlineView
 from mainspring.feature_store.online_writer import OnlineWriter
 from mainspring.schema import Status, Type
@@ -107,16 +107,20 @@ class OnlineStore:
         """What `read` gives for each of ``n`` requests, in one round trip; ``requests`` holds the columns of keys, of length ``n``."""
         instants = np.asarray(as_of, dtype=np.int64)
         n = len(instants)
-        asked = [_distinct(online.keys(requests, n), instants) for online in self._views]
-        read = self._read([keys for keys, _, _ in asked], deadline_us)
+        distinct = {
+            on: _distinct(_packed([requests[name] for name in on], n), instants) for on in {one.plan.view.on for one in self._views}
+        }
+        asked = [distinct[online.plan.view.on] for online in self._views]
+        keys = [online.keys(packed) for online, (packed, _, _) in zip(self._views, asked, strict=True)]
+        read = self._read(keys, deadline_us)
         if read is None:
             defaults = [value for online in self._views for value, _ in online.unavailable]
             unread = [to_array([value] * n, type_) for value, type_ in zip(defaults, self._types, strict=True)]
             return self._served(unread, np.full((n, len(unread)), Status.UNAVAILABLE, dtype=np.uint8))
         columns: list[Array] = []
         statuses = [np.empty((n, 0), np.uint8)]
-        for online, (keys, own_instants, place), rows in zip(self._views, asked, read, strict=True):
-            values, states = online.answer_many(self._store, keys, *rows, own_instants)
+        for online, own_keys, (_, own_instants, place), rows in zip(self._views, keys, asked, read, strict=True):
+            values, states = online.answer_many(self._store, own_keys, *rows, own_instants)
             columns += values if place is None else [column[place] for column in values]
             statuses.append(states if place is None else states[place])
         return self._served(columns, np.concatenate(statuses, axis=1))
@@ -217,15 +221,25 @@ class OnlineStore:
         return ServedMany(dict(zip(self.names, columns, strict=True)), statuses)
 
 
+def _packed(columns: Sequence[Sequence[Any] | Array], n: int) -> list[bytes]:
+    """The keys of ``n`` requests, from columns of their values; what is one and the same object in all of them is packed once."""
+    plain = [column if isinstance(column, list | tuple) else np.asarray(column).tolist() for column in columns]
+    if n and all(all(value is column[0] for value in column) for column in plain):
+        return [pack_key([column[0] for column in plain])] * n
+    return pack_keys(zip(*plain, strict=True))
+
+
 def _distinct(
     keys: list[bytes], instants: npt.NDArray[np.int64]
 ) -> tuple[list[bytes], npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
     """Keys and instants without repetitions, and where each is found among them; None where there are none: one user, many items."""
-    numbers: dict[tuple[bytes, int], int] = {}
-    place = [numbers.setdefault(one, len(numbers)) for one in zip(keys, instants.tolist(), strict=True)]
-    if len(numbers) == len(keys):
+    asked: list[Any] = keys if (instants == instants[:1]).all() else list(zip(keys, instants.tolist(), strict=True))
+    first = dict(zip(reversed(asked), range(len(asked) - 1, -1, -1), strict=True))
+    if len(first) == len(keys):
         return keys, instants, None
-    return [key for key, _ in numbers], np.array([instant for _, instant in numbers], dtype=np.int64), np.array(place)
+    rows = sorted(first.values())
+    number = {asked[row]: number for number, row in enumerate(rows)}
+    return [keys[row] for row in rows], instants[rows], np.array([number[one] for one in asked])
 
 
 def as_columns(values: Sequence[Any], types: Sequence[Type]) -> list[Array]:

@@ -103,6 +103,7 @@ class RowFormat:
         lengths = [(name, "<u4") for name in ("count", "base", "ids", "texts")]
         header = [("format", "u1"), ("flags", "u1"), ("", "<u2"), *lengths, ("body", "<u8"), ("settled", "<i8")]
         self.head = np.dtype([*header, ("last", self.record)])
+        self.last_at = _HEADER.size
         nothing = np.zeros(1, self.head)
         nothing["last"]["nulls"] = -1 % 2**64
         for i in self._numbers:

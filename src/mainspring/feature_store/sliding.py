@@ -108,11 +108,9 @@ def fold(
 
     ``times``, ``column`` and ``where`` have shape ``(n,)``.
     """
-    kept = np.ones(len(times), dtype=np.bool_)
+    kept = np.ones(len(times), dtype=np.bool_) if column is None else present(column)
     if where is not None:
-        kept &= np.asarray(where == True, dtype=np.bool_)  # noqa: E712
-    if column is not None:
-        kept &= present(column)
+        kept = kept & np.asarray(where == True, dtype=np.bool_)  # noqa: E712
     if not kept.all():
         before = np.concatenate([[0], np.cumsum(kept)])
         starts, ends, times = before[starts], before[ends], times[kept]
@@ -141,8 +139,9 @@ def _folded(function: str, values: Array, starts: Longs, ends: Longs, exact: boo
     if adds_whole and float(np.abs(values.astype(np.float64)).max()) * int(counts.max()) >= limit:
         return None
     ufunc = {"min": np.minimum, "max": np.maximum}.get(function, np.add)
-    edges = np.column_stack((starts, ends)).ravel()
-    sums = ufunc.reduceat(np.append(values, values.dtype.type(0)), edges)[::2] if len(edges) else values[:0]
+    edges = np.empty(2 * len(starts), dtype=np.int64)
+    edges[::2], edges[1::2] = starts, ends
+    sums = ufunc.reduceat(np.concatenate((values, np.zeros(1, values.dtype))), edges)[::2] if len(edges) else values[:0]
     return sums / np.maximum(counts, 1) if function == "mean" else sums
 
 
@@ -160,7 +159,7 @@ def _running(values: Sequence[float], starts: Sequence[int], ends: Sequence[int]
 
 def _nullable(values: Array, some: npt.NDArray[np.bool_], type_: Type) -> Array:
     if type_ == Type.FLOAT:
-        return np.where(some, values, np.nan).astype(np.float64)
+        return np.where(some, values, np.nan).astype(np.float64, copy=False)
     if some.all():
         return values
     return to_array(_nulled(values.tolist(), some.tolist()), type_)

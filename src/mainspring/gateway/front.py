@@ -119,13 +119,9 @@ class Front:
         """Answers to many rows, each an answer or an error of its own; what all rows share is given once."""
         check_json_type(request.headers)
         explain = flag(request.query, "explain", False)
-        body = decode_json(request.body, self._decoder)
-        rows, given = _parts(body)
-        try:
-            shared = self.contract.check_shared(given)
-        except RequestError as error:
-            raise RequestError(f"shared.{error.field}", error.reason, error.status) from error
-        checked: list[Mapping[str, Value] | Exception] = [self._checked(row, shared) for row in rows]
+        checked: Sequence[Mapping[str, Value] | Exception] | None = self.contract.decode_rows(request.body)
+        if checked is None or len(checked) > MOST_ROWS:
+            checked = self._checked(decode_json(request.body, self._decoder))
         valid = [row for row in checked if not isinstance(row, Exception)]
         answers = iter(await self.ask(request, valid, explain=explain) if valid else [])
         done = [one if isinstance(one, Exception) else next(answers) for one in checked]
@@ -133,7 +129,16 @@ class Front:
         told = [_told(one) if isinstance(one, Exception) else one for one in done]
         return Reply(200, self._encode({"request_id": request.id, "answers": told}), **counted(first))
 
-    def _checked(self, row: Mapping[str, Any], shared: Mapping[str, Value]) -> Mapping[str, Value] | Exception:
+    def _checked(self, body: Any) -> list[Mapping[str, Value] | Exception]:
+        """The rows of a body, or what is wrong with each."""
+        rows, given = _parts(body)
+        try:
+            shared = self.contract.check_shared(given)
+        except RequestError as error:
+            raise RequestError(f"shared.{error.field}", error.reason, error.status) from error
+        return [self._checked_row(row, shared) for row in rows]
+
+    def _checked_row(self, row: Mapping[str, Any], shared: Mapping[str, Value]) -> Mapping[str, Value] | Exception:
         try:
             return self.contract.check(row, shared)
         except RequestError as error:

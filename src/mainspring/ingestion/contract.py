@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mainspring.clock import format_instant
 from mainspring.errors import DataError, RequestError, did_you_mean
-from mainspring.ingestion.decoding import row_decoder
+from mainspring.ingestion.decoding import row_decoder, rows_decoder
 from mainspring.ingestion.derive import derive
 from mainspring.ingestion.values import EARLIEST, LATEST, MOST_EXACT, rules, value_check
 from mainspring.schema import EVENT_ID, EVENT_TIME, KNOWN_TIME, Schema, Type, arrow_type
@@ -58,6 +58,7 @@ class Contract:
         self._required = tuple(field.name for field in source.schema.fields if not field.nullable)
         self._names = frozenset(source.schema.names)
         self._decode = row_decoder(self._rules)
+        self._decode_rows = rows_decoder(self._rules)
         self._derived = tuple(function.name for function in source.derive)
 
     def check(self, body: Mapping[str, Any], shared: Mapping[str, Value] | None = None) -> dict[str, Value]:
@@ -87,6 +88,15 @@ class Contract:
         """
         row = self._decode(body)
         return None if row is None else self._with_derived(row)
+
+    def decode_rows(self, body: bytes) -> list[dict[str, Value]] | None:
+        """What `check` gives for each of the rows of ``{"shared": {...}, "rows": [{...}, ...]}``; None as in `decode`.
+
+        Raises:
+            DeclarationError: a derived column's function failed.
+        """
+        rows = self._decode_rows(body)
+        return None if rows is None else [self._with_derived(row) for row in rows]
 
     def check_rows(self, rows: Sequence[Any]) -> Checked:
         """`check` of many JSON objects; what is not an object or breaks the contract is rejected by itself, as is an `Unreadable`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -15,6 +15,8 @@ from mainspring.schema import Type
 from mainspring.spec.aggregate import Value
 
 Decode = Callable[[bytes], dict[str, Value] | None]
+DecodeRows = Callable[[bytes], list[dict[str, Value]] | None]
+_Column = Sequence[Any]
 
 
 def row_decoder(rules: Sequence[Rule]) -> Decode:
@@ -54,6 +56,66 @@ def row_decoder(rules: Sequence[Rule]) -> Decode:
         return values
 
     return decoded
+
+
+def rows_decoder(rules: Sequence[Rule]) -> DecodeRows:
+    """A function from the bytes of ``{"shared": {...}, "rows": [{...}, ...]}`` to the typed values of each row in the rules' order.
+
+    What a row gives counts before what all share. As with `row_decoder` it gives None for whatever is not plainly valid, and for no rows;
+    but of a key that is given twice the last value counts, as it does for the checks.
+    """
+    types = [_type(rule) | None if rule.field.nullable else _type(rule) for rule in rules]
+    fields = [(f"c{number}", type_ | msgspec.UnsetType, msgspec.UNSET) for number, type_ in enumerate(types)]
+    renamed = {f"c{number}": rule.field.name for number, rule in enumerate(rules)}
+    part = msgspec.defstruct("Part", fields, rename=renamed, forbid_unknown_fields=True, gc=False, kw_only=True)
+    whole: list[tuple[str, Any, Any]] = [("shared", part, msgspec.field(default_factory=part)), ("rows", list[part], msgspec.NODEFAULT)]  # type: ignore[valid-type]
+    body = msgspec.defstruct("Body", whole, forbid_unknown_fields=True, kw_only=True)
+    decode, astuple = msgspec.json.Decoder(body).decode, msgspec.structs.astuple
+    names = [rule.field.name for rule in rules]
+
+    def decoded(data: bytes) -> list[dict[str, Value]] | None:
+        try:
+            parts: Any = decode(data)
+            template: dict[str, Value] = dict.fromkeys(names)
+            own: dict[str, _Column] = {}
+            given: Iterable[tuple[Rule, Any, _Column]] = zip(
+                rules, astuple(parts.shared), zip(*map(astuple, parts.rows), strict=True), strict=False
+            )
+            for rule, shared, column in given:
+                name, missing = rule.field.name, column.count(msgspec.UNSET)
+                if missing and shared is msgspec.UNSET and not rule.field.nullable:
+                    return None
+                common = None if shared is msgspec.UNSET else shared
+                (template[name],) = _valid(rule, [common])
+                if missing < len(column):
+                    filled = [common if value is msgspec.UNSET else value for value in column] if missing else column
+                    own[name] = _valid(rule, filled)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError):
+            return None
+        rows = [template.copy() for _ in parts.rows]
+        for name, column in own.items():
+            for row, value in zip(rows, column, strict=True):
+                row[name] = value
+        return rows or None
+
+    return decoded
+
+
+def _valid(rule: Rule, column: _Column) -> _Column:
+    """A column with its instants parsed.
+
+    Raises:
+        ValueError: one is no instant, or beyond the limits; or a value is no time zone.
+    """
+    if rule.field.type == Type.INSTANT:
+        low, high = rule.limits
+        instants = {text: None if text is None else parse_instant(text) for text in set(column)}
+        if not all(instant is None or low <= instant <= high for instant in instants.values()):
+            raise ValueError(f"{rule.field.name} is out of range")
+        return [instants[text] for text in column]
+    if rule.field.zone and not all(zone is None or find_zone(zone) for zone in set(column)):
+        raise ValueError(f"{rule.field.name} is no time zone")
+    return column
 
 
 def refuse_repeated(body: bytes) -> None:

@@ -88,6 +88,20 @@ class TabularModel:
         answers = iter(zip(score.tolist(), low, high, strict=True))
         return [offset if isinstance(offset, ServingError) else next(answers) for offset in offsets]
 
+    def predict_columns(
+        self, columns: Mapping[str, npt.NDArray[Any]]
+    ) -> list[tuple[float, float | None, float | None] | ServingError] | None:
+        """What `predict_rows` gives, to the bit, for rows that are there as columns of shape ``(n,)``.
+
+        None where it has to see the rows: of one row, of texts, or where an offset is null.
+        """
+        offsets = np.zeros(1) if self.offset is None else np.asarray(columns[self.offset], dtype=np.float64)
+        if self.encoder.texts or len(columns[self.encoder.names[0]]) == 1 or np.isnan(offsets).any():
+            return None
+        score, *bounds = self._scored(self.encoder.transform(columns), offsets)
+        low, high = ([None] * len(score) if bound is None else bound.tolist() for bound in bounds)
+        return list(zip(score.tolist(), low, high, strict=True))
+
     def predict_set_row(self, values: Sequence[Any]) -> tuple[int, ...]:
         """The classes that may be the true one of a row of feature values; errors as in `predict_sets`."""
         probability = self._corrected(self.predictor.predict_row(self.encoder.transform_row(values)))

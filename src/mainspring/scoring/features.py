@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from mainspring.columns import to_array, to_values
-from mainspring.errors import RequestError
+from mainspring.errors import MainspringError
 from mainspring.feature_store.offline import AS_OF, OfflineStore
 from mainspring.schema import KNOWN_TIME, Status, arrow_type
-from mainspring.serving.features import FeatureRow, Row, unknown
+from mainspring.serving.features import FeatureRow, FeatureRows, Row, unknown
 from mainspring.spec import System, View
 
 
@@ -23,20 +23,20 @@ class OfflineReader:
         self._columns = system.request.columns
         self._required = [view for view in system.views if view.required]
 
-    def read_many(self, rows: Sequence[Row]) -> list[FeatureRow | RequestError]:
+    def read_many(self, rows: Sequence[Row]) -> FeatureRows:
         """The features of each row as of its event time, or the error where a required key was not known by then."""
         if not rows:
-            return []
+            return FeatureRows([])
         given = {field.name: [row[field.name] for row in rows] for field in self._columns.fields}
         arrays = {name: pa.array(values, arrow_type(self._columns[name].type)) for name, values in given.items()}
         as_of = np.array(given[self._system.request.event_time], dtype=np.int64)
         computed = self._store.features(pa.table({**arrays, AS_OF: as_of}))
         values = [given[name] if name in given else to_values(column) for name, column in computed.items()]
-        answers: list[FeatureRow | RequestError] = [FeatureRow(row, _statuses(row)) for row in zip(*values, strict=True)]
+        answers: list[FeatureRow | MainspringError] = [FeatureRow(row, _statuses(row)) for row in zip(*values, strict=True)]
         for view in self._required:
             for number in self._unknown(view, given, as_of.tolist()):
                 answers[number] = unknown(view, rows[number])
-        return answers
+        return FeatureRows(answers)
 
     def _unknown(self, view: View, given: dict[str, list[object]], as_of: Sequence[int]) -> list[int]:
         """The rows whose key no fact was known of at their instants."""

@@ -19,7 +19,7 @@ class Mark(NamedTuple):
     rows: int
 
 
-class Ask(msgspec.Struct, frozen=True, eq=False):
+class Ask(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One request row that holds to the contract: ``row`` has the request's columns, derived ones included.
 
     ``arrived_ns`` is the reading of ``time.perf_counter_ns`` when the request was there, ``deadline_ns`` that by which the answer has to
@@ -39,7 +39,7 @@ class Ask(msgspec.Struct, frozen=True, eq=False):
         return self._unanswered.acquire(blocking=False)
 
 
-class Interval(msgspec.Struct, frozen=True):
+class Interval(msgspec.Struct, frozen=True, gc=False):
     """Predictive interval between two quantiles, in the label's unit."""
 
     low: float
@@ -47,7 +47,7 @@ class Interval(msgspec.Struct, frozen=True):
     quantiles: tuple[float, float]
 
 
-class Reason(msgspec.Struct, frozen=True):
+class Reason(msgspec.Struct, frozen=True, gc=False):
     """A feature that moved the answer: its value, or of free text the word, and by how much it moved it, in the label's unit."""
 
     feature: str
@@ -55,7 +55,7 @@ class Reason(msgspec.Struct, frozen=True):
     effect: float
 
 
-class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One answer. ``answered_by`` is model, previous, or the name of the rule; ``variant`` champion or challenger, or asked.
 
     ``because`` says why the model that was due did not answer. ``flags`` maps a feature to its status where that is
@@ -80,5 +80,5 @@ def answer_type(system: System) -> type[Answer]:
         (field.name, field.type, msgspec.field(default=field.default)) if not field.required else (field.name, field.type)
         for field in msgspec.structs.fields(Answer)
     ]
-    renamed = msgspec.defstruct("Answer", fields, frozen=True, omit_defaults=True, rename={"prediction": system.label.column})
+    renamed = msgspec.defstruct("Answer", fields, frozen=True, omit_defaults=True, gc=False, rename={"prediction": system.label.column})
     return cast("type[Answer]", renamed)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from mainspring.columns import Array, to_array, to_values
-from mainspring.errors import RequestError
+from mainspring.errors import MainspringError, RequestError
 from mainspring.feature_store.online import OnlineStore, as_columns
 from mainspring.schema import Field, Schema, Status
 from mainspring.spec import Aggregate, LinearRule, System, View
@@ -20,11 +22,30 @@ _FEW = 4
 """From so many rows on, columns are faster than rows."""
 
 
-class FeatureRow(NamedTuple):
+class FeatureRow(msgspec.Struct, frozen=True, gc=False):
     """Values (None for null) and statuses of every feature, in the System's order."""
 
     values: tuple[Any, ...]
     statuses: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRows:
+    """Feature rows; where one could not be read a `MainspringError` stands in its place.
+
+    ``columns`` hold the same values by feature, each of shape ``(len(rows),)``, whatever in the places of errors; None where they are not
+    at hand.
+    """
+
+    rows: Sequence[Any]
+    columns: Mapping[str, Array] | None = None
+
+    def take(self, places: Sequence[int]) -> FeatureRows:
+        """Those at some places, in order, each at most once."""
+        if len(places) == len(self.rows):
+            return self
+        columns = None if self.columns is None else {name: column[places] for name, column in self.columns.items()}
+        return FeatureRows([self.rows[place] for place in places], columns)
 
 
 class FeatureReader:
@@ -52,6 +73,7 @@ class FeatureReader:
         wanted = {name for function in self._functions for name in function.inputs}
         types = {name: system.request.columns[name].type for name in system.request.columns.names}
         self._request_inputs = [(name, type_) for name, type_ in types.items() if name in wanted]
+        self._request_columns = [(name, type_) for name, type_ in types.items() if name in wanted or name in places]
         by_name = {aggregate.name: aggregate.type for aggregate in system.aggregates}
         self._aggregate_inputs = [(name, by_name[name]) for name in online.names if name in wanted]
         self._keys = sorted({name for view in system.views for name in view.on})
@@ -74,46 +96,43 @@ class FeatureReader:
                 raise unknown(view, row)
         known = {**row, **dict(zip(self._aggregates, served.values, strict=True))}
         without = self._without(served.statuses) if self._left_out or Status.UNAVAILABLE in served.statuses else {}
-        known |= self._apply(known, without)
+        if self._functions:
+            known |= self._apply(known, without)
         values = self._values(known)
         return FeatureRow(values, self._statuses(values, served.statuses, without))
 
-    def read_many(self, rows: Sequence[Row]) -> list[FeatureRow | RequestError]:
+    def read_many(self, rows: Sequence[Row]) -> FeatureRows:
         """What `read` gives for each row, or the error that it raises, in one round trip and one call of each function.
 
         Raises:
             DeclarationError: a function failed, be it for one of the rows alone.
         """
         if len(rows) < _FEW or self._left_out or not (self._aggregates or self._functions):
-            return [self._read_or_error(row) for row in rows]
-        columns = {name: [row[name] for row in rows] for name in self._keys}
-        served = self._online.read_many(columns, [row[self._event_time] for row in rows], self._deadline)
-        known: dict[str, Array] = {name: to_array([row[name] for row in rows], type_) for name, type_ in self._request_inputs}
-        computed = apply_functions(self._functions, {**known, **{name: served.values[name] for name, _ in self._aggregate_inputs}})
-        lists = {name: to_values(column) for name, column in {**served.values, **computed}.items()}
+            return FeatureRows([self._read_or_error(row) for row in rows])
+        keys = {name: [row[name] for row in rows] for name in self._keys}
+        served = self._online.read_many(keys, [row[self._event_time] for row in rows], self._deadline)
+        given = {name: [row[name] for row in rows] for name, _ in self._request_columns}
+        columns = {name: to_array(given[name], type_) for name, type_ in self._request_columns} | served.values
+        columns |= apply_functions(self._functions, columns)
+        lists = [given[name] if name in given else to_values(columns[name]) for name in self._names]
         states = np.full((len(rows), len(self._names)), Status.PRESENT, dtype=np.uint8)
         states[:, self._read_places] = served.statuses
-        features = []
-        for place, name in enumerate(self._names):
-            column = lists[name] if name in lists else [row[name] for row in rows]
-            if place in self._own_places and None in column:
-                states[[number for number, value in enumerate(column) if value is None], place] = Status.NULL
-            features.append(column)
+        for place in self._own_places:
+            if None in lists[place]:
+                states[[number for number, value in enumerate(lists[place]) if value is None], place] = Status.NULL
         width, packed = len(self._names), states.tobytes()
-        answers: list[FeatureRow | RequestError] = [
-            FeatureRow(values, packed[begin : begin + width])
-            for values, begin in zip(zip(*features, strict=True), range(0, len(packed), width), strict=True)
-        ]
-        for number in np.flatnonzero((served.statuses == Status.UNAVAILABLE).any(axis=1)).tolist():
+        statuses = [packed[begin : begin + width] for begin in range(0, len(packed), width)]
+        answers: list[FeatureRow | MainspringError] = list(map(FeatureRow, zip(*lists, strict=True), statuses))
+        unavailable = np.flatnonzero((served.statuses == Status.UNAVAILABLE).any(axis=1)).tolist()
+        for number in unavailable:
             read = served.statuses[number].tolist()
-            own = {name: lists[name][number] for name in lists}
             without = self._without(read)
-            values = self._values({**rows[number], **own, **without})
+            values = self._values({**{name: column[number] for name, column in zip(self._names, lists, strict=True)}, **without})
             answers[number] = FeatureRow(values, self._statuses(values, read, without))
         for view, place in self._required:
             for number in np.flatnonzero(served.statuses[:, place] == Status.UNKNOWN_KEY).tolist():
                 answers[number] = unknown(view, rows[number])
-        return answers
+        return FeatureRows(answers, None if unavailable else columns)
 
     def _read_or_error(self, row: Row) -> FeatureRow | RequestError:
         try:

@@ -6,17 +6,19 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from mainspring.breaker import Breaker
 from mainspring.clock import Clock
-from mainspring.errors import DeclarationError, MainspringError, RequestError, ServingError
+from mainspring.errors import DeclarationError, MainspringError, ServingError
 from mainspring.model_registry.deployment import Deployment
 from mainspring.model_registry.registry import Registry
 from mainspring.schema import Status
 from mainspring.serving.answer import Answer, Ask, Interval, Mark, Reason, answer_type
 from mainspring.serving.cache import ScoreCache
-from mainspring.serving.features import FeatureRow, values_of
+from mainspring.serving.features import FeatureRow, FeatureRows, values_of
 from mainspring.serving.health import Health
 from mainspring.serving.releases import Chain, Live, Releases
 from mainspring.serving.versions import LoadedVersion, Scores
@@ -31,7 +33,7 @@ BY_MODEL = ("model", PREVIOUS)
 LATE = "The model would not have answered in time."
 
 
-class _Scored(NamedTuple):
+class _Scored(msgspec.Struct, frozen=True, gc=False):
     answered_by: str
     version: LoadedVersion
     score: float
@@ -40,13 +42,15 @@ class _Scored(NamedTuple):
     because: str | None
 
 
-class _Given(NamedTuple):
+class _Given(msgspec.Struct, frozen=True, gc=False):
+    place: int
     ask: Ask
     variant: str
     features: FeatureRow
     scored: _Scored
-    reasons: list[tuple[str, float]]
-    behind: tuple[str, float | None]
+    reasons: tuple[tuple[str, float], ...]
+    shadow_version: str
+    shadow_score: float | None
 
 
 Split = Callable[[Deployment, Mapping[str, Any]], str]
@@ -56,7 +60,7 @@ Split = Callable[[Deployment, Mapping[str, Any]], str]
 class Features(Protocol):
     """Where the features of requests come from."""
 
-    def read_many(self, rows: Sequence[Mapping[str, Any]]) -> list[FeatureRow | RequestError]:
+    def read_many(self, rows: Sequence[Mapping[str, Any]]) -> FeatureRows:
         """The features of each row as of its event time, or the error where a required key was never seen."""
         ...
 
@@ -103,6 +107,11 @@ class PredictionService:
         self._hash = system.hash
         self._answer_type = answer_type(system)
         self._names = [feature.name for feature in system.features]
+        self._quantiles = system.model.interval
+        ends = policy.floor, policy.ceiling
+        self._bounds = (
+            None if ends == (None, None) else (-math.inf if ends[0] is None else ends[0], math.inf if ends[1] is None else ends[1])
+        )
         self._request = values_of(system.request.columns.names)
         self._event_time = system.request.event_time
 
@@ -162,64 +171,70 @@ class PredictionService:
     ) -> list[Answer | MainspringError]:
         traced = [ask.marks for ask in asks if ask.marks is not None]
         _mark(traced, "begin", len(asks))
-        found: list[Any] = _read(reader, [ask.row for ask in asks])
+        read = _read(reader, [ask.row for ask in asks])
         _mark(traced, "features", len(asks))
-        places = [place for place, features in enumerate(found) if isinstance(features, FeatureRow)]
-        given: list[tuple[int, _Given]] = []
-        variants = {place: only or self._split(live.deployment, asks[place].row) for place in places}
-        for variant in dict.fromkeys(variants.values()):
-            own = [place for place in places if variants[place] == variant]
-            rows = [found[place] for place in own]
-            scores = self._score(chains[variant], rows, because)
-            shadowed = self._shadow(live, rows, variant) if shadow else [("", None)] * len(rows)
-            for place, features, scored, behind in zip(own, rows, scores, shadowed, strict=True):
+        found: list[Any] = list(read.rows)
+        given: list[_Given] = []
+        for variant, own in self._variants(live.deployment, asks, read.rows, only).items():
+            part = read.take(own)
+            scores = self._score(chains[variant], part, because)
+            shadowed = self._shadow(live, part, variant) if shadow else [("", None)] * len(own)
+            for place, features, scored, behind in zip(own, part.rows, scores, shadowed, strict=True):
                 if isinstance(scored, MainspringError):
                     found[place] = scored
-                elif not asks[place].claim():
+                elif not (ask := asks[place]).claim():
                     found[place] = ServingError("The answer came after its deadline.")
                 else:
-                    explained = asks[place].explain and scored.answered_by in BY_MODEL
-                    reasons = self._reasons(scored, features) if explained else []
-                    given.append((place, _Given(asks[place], variant, features, scored, reasons, behind)))
+                    reasons = self._reasons(scored, features) if ask.explain and scored.answered_by in BY_MODEL else ()
+                    given.append(_Given(place, ask, variant, features, scored, reasons, *behind))
         _mark(traced, "model", len(asks))
-        self._log([one for _, one in given])
+        self._log(given)
         _mark(traced, "log", len(asks))
-        for place, one in given:
-            found[place] = self._compose(one)
+        for one in given:
+            found[one.place] = self._compose(one)
         return found
 
-    def _reasons(self, scored: _Scored, features: FeatureRow) -> list[tuple[str, float]]:
+    def _variants(self, deployment: Deployment, asks: Sequence[Ask], found: Sequence[Any], only: str) -> dict[str, list[int]]:
+        """The places of rows that have features, by the variant that is due."""
+        places = [place for place, features in enumerate(found) if isinstance(features, FeatureRow)]
+        if only or deployment.challenger is None:
+            return {only or "champion": places} if places else {}
+        variants: dict[str, list[int]] = {}
+        for place in places:
+            variants.setdefault(self._split(deployment, asks[place].row), []).append(place)
+        return variants
+
+    def _reasons(self, scored: _Scored, features: FeatureRow) -> tuple[tuple[str, float], ...]:
         try:
-            return scored.version.reasons(features, REASONS)
+            return tuple(scored.version.reasons(features, REASONS))
         except Exception:
             _log.exception("%s gives no reasons", scored.version.id)
-            return []
+            return ()
 
     def _log(self, given: Sequence[_Given]) -> None:
         now, done_ns = self._clock.now(), time.perf_counter_ns()
-        self._writer.append_all(
-            [
-                Prediction(
-                    request_id=ask.request_id,
-                    as_of=ask.row[self._event_time],
-                    answered_at=now,
-                    request=self._request(ask.row),
-                    features=features.values,
-                    statuses=features.statuses,
-                    system=self._hash,
-                    version=scored.version.id,
-                    variant=variant,
-                    answered_by=scored.answered_by,
-                    score=scored.score,
-                    low=scored.low,
-                    high=scored.high,
-                    reasons=tuple(reasons),
-                    latency_us=(done_ns - ask.arrived_ns) / 1_000,
-                    shadow_version=behind[0],
-                    shadow_score=behind[1],
-                )
-                for ask, variant, features, scored, reasons, behind in given
-            ]
+        self._writer.append_all([self._logged(one, now, done_ns) for one in given])
+
+    def _logged(self, given: _Given, now: int, done_ns: int) -> Prediction:
+        ask, features, scored = given.ask, given.features, given.scored
+        return Prediction(
+            ask.request_id,
+            ask.row[self._event_time],
+            now,
+            self._request(ask.row),
+            features.values,
+            features.statuses,
+            self._hash,
+            scored.version.id,
+            given.variant,
+            scored.answered_by,
+            scored.score,
+            scored.low,
+            scored.high,
+            given.reasons,
+            (done_ns - ask.arrived_ns) / 1_000,
+            given.shadow_version,
+            given.shadow_score,
         )
 
     def counts(self) -> dict[str, int]:
@@ -243,62 +258,68 @@ class PredictionService:
             "challenger_share": deployment.share,
         }
 
-    def _score(self, chain: Chain, rows: Sequence[FeatureRow], why: str | None) -> list[_Scored | ServingError]:
+    def _score(self, chain: Chain, asked: FeatureRows, why: str | None) -> list[_Scored | ServingError]:
         because: dict[int, str] = {}
-        done: dict[int, _Scored] = {}
+        done: list[_Scored | None] = [None] * len(asked.rows)
         for answered_by, version in chain:
-            waiting = [number for number in range(len(rows)) if number not in done]
+            waiting = [number for number, one in enumerate(done) if one is None]
             if not waiting:
                 break
-            asked = rows if len(waiting) == len(rows) else [rows[number] for number in waiting]
-            results = self._predict(version, asked) if answered_by in BY_MODEL else version.rule(answered_by, asked)
-            for number, result in zip(waiting, results, strict=True):
+            part = asked.take(waiting)
+            results = self._predict(version, part) if answered_by in BY_MODEL else version.rule(answered_by, part.rows)
+            for number, result in zip(waiting, self._clipped(results), strict=True):
                 if isinstance(result, ServingError):
                     because.setdefault(number, f"{version.id} could not answer: {result}")
                 else:
-                    done[number] = _Scored(answered_by, version, *self._clip(*result), because.get(number, why))
-        return [done[number] if number in done else self._nothing() for number in range(len(rows))]
+                    done[number] = _Scored(answered_by, version, *result, because.get(number, why))
+        return [self._nothing() if one is None else one for one in done]
 
-    def _predict(self, version: LoadedVersion, rows: Sequence[FeatureRow]) -> list[Scores | ServingError]:
-        return version.predict(rows) if self._cache is None else self._cache.predict(version, rows)
+    def _predict(self, version: LoadedVersion, asked: FeatureRows) -> list[Scores | ServingError]:
+        return version.predict(asked.rows, asked.columns) if self._cache is None else self._cache.predict(version, asked.rows)
 
     def _nothing(self) -> ServingError:
         return ServingError(f"System '{self.system.name}': no model and no rule could answer. Train and promote a version.")
 
-    def _shadow(self, live: Live, rows: Sequence[FeatureRow], variant: str) -> list[tuple[str, float | None]]:
+    def _shadow(self, live: Live, asked: FeatureRows, variant: str) -> list[tuple[str, float | None]]:
         deployment = live.deployment
         other = deployment.champion if variant == "challenger" else deployment.challenger
         if deployment.challenger is None or other is None:
-            return [("", None)] * len(rows)
-        results = self._predict(live.versions[other], rows)
-        return [(other, None if isinstance(result, ServingError) else self._clip(*result)[0]) for result in results]
+            return [("", None)] * len(asked.rows)
+        results = self._clipped(self._predict(live.versions[other], asked))
+        return [(other, None if isinstance(result, ServingError) else result[0]) for result in results]
 
-    def _clip(self, score: float, low: float | None, high: float | None) -> tuple[float, float | None, float | None]:
-        floor, ceiling = self.system.policy.floor, self.system.policy.ceiling
-        if floor is None and ceiling is None:
-            return score, low, high
-        bounds = (-math.inf if floor is None else floor), (math.inf if ceiling is None else ceiling)
-        clipped = [value if value is None else min(max(value, bounds[0]), bounds[1]) for value in (score, low, high)]
-        return clipped[0], clipped[1], clipped[2]  # type: ignore[return-value]
+    def _clipped(self, results: list[Scores | ServingError]) -> list[Scores | ServingError]:
+        if self._bounds is None:
+            return results
+        low, high = self._bounds
+        return [
+            one if isinstance(one, ServingError) else tuple([end if end is None else min(max(end, low), high) for end in one])  # type: ignore[misc]
+            for one in results
+        ]
 
     def _compose(self, given: _Given) -> Answer:
-        ask, variant, features, scored, reasons, _ = given
-        quantiles = self.system.model.interval
-        values = dict(zip(self._names, features.values, strict=True)) if reasons else {}
+        features, scored = given.features, given.scored
+        reasons: tuple[Reason, ...] = ()
+        if given.reasons:
+            values = dict(zip(self._names, features.values, strict=True))
+            reasons = tuple([_reason(name, values, effect) for name, effect in given.reasons])
         flags = None
         if features.statuses.translate(None, _CALM):
             states = zip(self._names, features.statuses, strict=True)
             flags = {name: Status(status).name.lower() for name, status in states if status in _FLAGGED} or None
+        interval = None
+        if scored.low is not None and scored.high is not None and self._quantiles is not None:
+            interval = Interval(scored.low, scored.high, self._quantiles)
         return self._answer_type(
-            ask.request_id,
+            given.ask.request_id,
             self.system.name,
             scored.score,
             scored.answered_by,
             scored.version.id,
-            variant,
-            None if scored.low is None or scored.high is None or quantiles is None else Interval(scored.low, scored.high, quantiles),
+            given.variant,
+            interval,
             scored.because,
-            tuple([_reason(name, values, effect) for name, effect in reasons]),
+            reasons,
             flags,
         )
 
@@ -310,13 +331,13 @@ def _mark(traced: Sequence[list[Mark]], phase: str, rows: int) -> None:
             marks.append(mark)
 
 
-def _read(reader: Features, rows: Sequence[Mapping[str, Any]]) -> list[FeatureRow | MainspringError]:
+def _read(reader: Features, rows: Sequence[Mapping[str, Any]]) -> FeatureRows:
     try:
-        return list(reader.read_many(rows))
+        return reader.read_many(rows)
     except DeclarationError as error:
         if len(rows) > 1:
-            return [features for row in rows for features in _read(reader, [row])]
-        return [error]
+            return FeatureRows([features for row in rows for features in _read(reader, [row]).rows])
+        return FeatureRows([error])
 
 
 def _reason(name: str, values: Mapping[str, Any], effect: float) -> Reason:

@@ -6,13 +6,14 @@ import json
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any
 
 from mainspring.breaker import Breaker
+from mainspring.columns import Array
 from mainspring.errors import RegistryError, ServingError
 from mainspring.model_registry.records import Version
 from mainspring.model_registry.registry import Registry
@@ -49,23 +50,28 @@ class LoadedVersion:
     deadline: float = float("inf")
     breaker: Breaker = field(default_factory=_breaker, compare=False)
 
-    def predict(self, rows: Sequence[FeatureRow]) -> list[Scores | ServingError]:
+    def predict(self, rows: Sequence[FeatureRow], columns: Mapping[str, Array] | None = None) -> list[Scores | ServingError]:
         """Score and interval of each feature row, in the label's unit, or why there is none.
 
+        ``columns`` are the same values by feature, where they are at hand: the answers are the same, in less time.
         A model that fails or is late `FAILURES` times in a row is not asked for a while, then for one row.
         """
         if self.model is None:
             return [ServingError(f"Version {self.id} is not loaded: {self.problem}")] * len(rows)
         if not self.breaker.open:
-            return self._timed(self.model, rows)
+            return self._timed(self.model, rows, columns)
         probed = self._timed(self.model, rows[:1]) if self.breaker.ready() else []
         why = ServingError(f"Version {self.id} failed or was late {FAILURES} times in a row and is left out for a while.")
         return [*probed, *[why] * (len(rows) - len(probed))]
 
-    def _timed(self, model: TabularModel, rows: Sequence[FeatureRow]) -> list[Scores | ServingError]:
+    def _timed(
+        self, model: TabularModel, rows: Sequence[FeatureRow], columns: Mapping[str, Array] | None = None
+    ) -> list[Scores | ServingError]:
         began = self.breaker.now()
         try:
-            scores = model.predict_rows([self.inputs(row.values) for row in rows])
+            scores = None if columns is None else model.predict_columns(columns)
+            if scores is None:
+                scores = model.predict_rows([self.inputs(row.values) for row in rows])
         except Exception as error:
             if len(rows) > 1:
                 return [scores for row in rows for scores in self.predict([row])]

@@ -22,7 +22,7 @@ from mainspring.storage.prediction_rows import (
     Prediction,
     PredictionColumns,
     decode,
-    encode_frame,
+    encode_frames,
     encode_header,
     encoder,
     read_rows,
@@ -57,7 +57,7 @@ class PredictionWriter:
         if not _WORKER.fullmatch(worker):
             raise StorageError(f"Prediction log, {path}: worker {worker!r} is not a usable name. Use letters, digits, '_', '.' and '-'.")
         self._path, self._columns, self._worker, self._rotate_rows = path, columns, worker, rotate_rows
-        self._widths = len(columns.request.fields), len(columns.features.fields)
+        self._widths = len(columns.request.fields), len(columns.features.fields), len(columns.features.fields)
         self._encode = encoder().encode
         self._mutex = threading.Lock()
         self._closing = threading.Event()
@@ -92,7 +92,8 @@ class PredictionWriter:
         """Write some rows at once, or none of them; errors as in `append`."""
         if not predictions:
             return
-        data = b"".join([encode_frame(self._encode(self._fitting(prediction))) for prediction in predictions])
+        self._check(predictions)
+        data = encode_frames(list(map(self._encode, predictions)))
         with self._mutex:
             if self._closing.is_set():
                 raise StorageError(f"Prediction log, {self._path}, worker '{self._worker}': the writer is closed. Open another.")
@@ -123,14 +124,15 @@ class PredictionWriter:
             os.close(self._descriptor)
             os.close(self._lock)
 
-    def _fitting(self, prediction: Prediction) -> Prediction:
-        widths = len(prediction.request), len(prediction.features)
-        if widths != self._widths or len(prediction.statuses) != widths[1]:
-            raise StorageError(
-                f"Prediction log, request '{prediction.request_id}': {widths[0]} request values, {widths[1]} features and "
-                f"{len(prediction.statuses)} statuses do not fill {self._widths[0]} and {self._widths[1]} columns. Give a value for each."
-            )
-        return prediction
+    def _check(self, predictions: Sequence[Prediction]) -> None:
+        """Raises StorageError where a tuple is not as long as its columns."""
+        for one in predictions:
+            widths = len(one.request), len(one.features), len(one.statuses)
+            if widths != self._widths:
+                raise StorageError(
+                    f"Prediction log, request '{one.request_id}': {widths[0]} request values, {widths[1]} features and {widths[2]} "
+                    f"statuses do not fill {self._widths[0]} and {self._widths[1]} columns. Give a value for each."
+                )
 
     def _write(self, data: bytes, rows: int) -> None:
         if self._failure is not None:

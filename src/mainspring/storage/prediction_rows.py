@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -72,16 +73,17 @@ class Rows:
     size: int
 
 
-def encode_frame(body: bytes) -> bytes:
-    """``body`` with its length, the length's complement (so that a damaged length shows) and a checksum before it."""
-    length = len(body)
-    return _LENGTHS.pack(length, length ^ _ONES, zlib.crc32(body)) + body
+def encode_frames(bodies: Sequence[bytes]) -> bytes:
+    """The bodies, each after its length, the length's complement (so that a damaged length shows) and a checksum."""
+    pack, checksum = _LENGTHS.pack, zlib.crc32
+    heads = [pack(length := len(body), length ^ _ONES, checksum(body)) for body in bodies]
+    return b"".join(chain.from_iterable(zip(heads, bodies, strict=True)))
 
 
 def encode_header(columns: PredictionColumns) -> bytes:
     """The first bytes of a row file."""
     names = {part: [[f.name, f.type.value, f.nullable] for f in getattr(columns, part).fields] for part in ("request", "features")}
-    return _MAGIC + encode_frame(json.dumps(names).encode())
+    return _MAGIC + encode_frames([json.dumps(names).encode()])
 
 
 def encoder() -> msgspec.msgpack.Encoder:
