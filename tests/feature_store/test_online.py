@@ -89,6 +89,8 @@ def test_one_damaged_row_makes_its_view_unavailable_and_no_other(log: EventLog, 
     bad = online.read({"card": "c0", "shop": "s"}, T + 40 * MINUTE)
     assert bad.statuses == [Status.UNAVAILABLE, Status.PRESENT]
     assert bad.values == [None, before.values[1]]
+    none = online.read_many({"card": [], "shop": []}, [])
+    assert {len(column) for column in none.values.values()} == {len(none.statuses)} == {0}
     many = online.read_many({"card": ["c1", "c0"], "shop": ["s", "s"]}, [T + 40 * MINUTE] * 2)
     assert many.statuses.tolist() == [[Status.PRESENT, Status.PRESENT], [Status.UNAVAILABLE, Status.PRESENT]]
     assert many.values["card__count_10m"].tolist() == [0, None]

@@ -97,7 +97,8 @@ class OnlineView:
         rest = range(len(rows)) if together is None else np.flatnonzero(~together.answered).tolist()
         answers = [self.answer(store, keys[i], rows[i], older[i], int(as_of[i])) for i in rest]
         statuses = np.empty((len(rows), len(self.plan.aggregates)), dtype=np.uint8) if together is None else together.statuses
-        statuses[rest] = [[status for _, status in answer] for answer in answers]
+        for place, answer in zip(rest, answers, strict=True):
+            statuses[place] = [status for _, status in answer]
         columns = []
         for i, aggregate in enumerate(self.plan.aggregates):
             values: list[Any] = [None] * len(rows) if together is None else to_values(together.values[i])
