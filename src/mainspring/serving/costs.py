@@ -9,18 +9,21 @@ QUICK_NS = 1_000_000
 MOST = 256
 _MEMORY = 0.98
 _SHARE = 0.1
+_FAR = 4.0
 
 
 class CostCurve:
     """What a batch of ``n`` is expected to take: a line through what batches took, newer ones counting more.
 
     Least squares over exponentially forgotten batches, with one batch of nothing in no time added, so that the line goes through the
-    origin as long as all batches were alike.
+    origin as long as all batches were alike. A batch that took far longer than expected counts as `_FAR` times that, unless the one
+    before it did too: a process that the machine left waiting for a moment has not become slow.
     """
 
     def __init__(self) -> None:
         self._weight, self._n, self._ns, self._nn, self._nt = 1.0, 0.0, 0.0, 0.0, 0.0
         self._start = self._slope = 0.0
+        self._far = False
 
     @property
     def slow(self) -> bool:
@@ -29,6 +32,10 @@ class CostCurve:
 
     def learn(self, n: int, ns: float) -> None:
         """A batch of ``n`` took ``ns`` nanoseconds."""
+        most = _FAR * self.expect(n) if self._n else math.inf
+        far, self._far = self._far, ns > most
+        if self._far and not far:
+            ns = most
         keep = _MEMORY
         self._weight = 1.0 + (self._weight - 1.0) * keep + 1.0
         self._n, self._ns = self._n * keep + n, self._ns * keep + ns
