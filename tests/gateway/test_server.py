@@ -60,6 +60,19 @@ def test_a_signal_right_after_the_announcement_is_not_lost():
         assert ended(process)[:2] == (0, "ended\n")
 
 
+def test_a_second_interrupt_hurries_the_end():
+    with running() as (process, url), socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as waiting:
+        waiting.sendall(b"POST /v1/eta HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n{")
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        time.sleep(2)
+        assert process.poll() is None, "the body may still come"
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        assert ended(process)[0] == 0
+        assert time.monotonic() - began < 3
+
+
 def test_it_ends_with_its_parent():
     with running("--with-parent") as (process, url):
         assert httpx.get(f"{url}/healthz", trust_env=False).status_code == 200

@@ -1,4 +1,4 @@
-"""The HTTP face of systems: a thin ASGI application, its server and supervisor, and the sticky split of traffic."""
+"""The HTTP face of systems: an application behind a door, its server and supervisor, and the sticky split of traffic."""
 
 from __future__ import annotations
 

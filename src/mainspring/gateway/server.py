@@ -155,8 +155,8 @@ def _rpc(app: App, host: str, port: int) -> GrpcInference:
 @contextlib.contextmanager
 def _stopped_by_signals(server: DrainingServer) -> Iterator[None]:
 
-    def stop(*_: object) -> None:
-        server.should_exit = True
+    def stop(number: int, _: object) -> None:
+        server.stop(hurry=number == signal.SIGINT)
 
     before = {one: signal.signal(one, stop) for one in _SIGNALS}
     try:

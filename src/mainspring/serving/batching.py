@@ -113,17 +113,18 @@ class Batcher:
     def _next(self) -> None:
         """Answer what waits: here if that is quick, else in the thread."""
         self._planned = False
-        self._sweep_waiting()
         loop = asyncio.get_running_loop()
         with self._lock:
-            if self._threaded or not self._waiting:
-                return
-            self._threaded = self._is_slow()
-            batch = [] if self._threaded else self._take()
-        if self._threaded:
+            late = self._overdue()
+            working = self._threaded
+            self._threaded = working or (bool(self._waiting) and self._is_slow())
+            batch = [] if self._threaded or not self._waiting else self._take()
+        self._answer_late(late)
+        if self._threaded and not working:
             self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="batches")
             self._thread.submit(self._work, loop)
             loop.call_later(SWEEP_SECONDS, self._sweep)
+        if not batch:
             return
         results, ns = self._timed(batch)
         _give(batch, results)
@@ -192,15 +193,12 @@ class Batcher:
         """Answer, while the thread works, what has passed its deadline or will."""
         if not self._threaded:
             return
-        self._sweep_waiting()
-        now = time.perf_counter_ns()
-        self._answer_late([group for group in self._running if group.deadline_ns < now and not group.answers.done])
-        asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
-
-    def _sweep_waiting(self) -> None:
         with self._lock:
             late = self._overdue()
         self._answer_late(late)
+        now = time.perf_counter_ns()
+        self._answer_late([group for group in self._running if group.deadline_ns < now and not group.answers.done])
+        asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
 
     def _overdue(self) -> list[_Group]:
         """Takes out what would be too late; while nothing runs not the newest, from which is learnt what an answer takes by now."""

@@ -3,14 +3,12 @@ from __future__ import annotations
 import contextlib
 import re
 import select
-import socket
 import time
-from collections.abc import Iterator
-from urllib.parse import urlparse
 
 import httpx
 import pytest
 from gateway_service import TRIP
+from raw_client import connected, rest
 
 from mainspring.gateway import background
 from mainspring.gateway.settings import Limits, Seconds, Settings, Timeouts
@@ -23,21 +21,6 @@ SHORT = Timeouts(head=Seconds(0.3), body=Seconds(0.3), idle=Seconds(0.5), write=
 def strict(service):
     with background(service, settings=Settings(timeouts=SHORT, limits=Limits(head=2000, url=300, headers=20))) as url:
         yield url
-
-
-@contextlib.contextmanager
-def connected(url: str) -> Iterator[socket.socket]:
-    with socket.create_connection((urlparse(url).hostname, urlparse(url).port), timeout=5) as connection:
-        yield connection
-
-
-def rest(connection: socket.socket) -> bytes:
-    """All that comes until the server ends."""
-    received = b""
-    with contextlib.suppress(ConnectionResetError):
-        while piece := connection.recv(65_536):
-            received += piece
-    return received
 
 
 def test_a_head_that_is_never_whole(strict):

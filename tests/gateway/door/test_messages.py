@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from urllib.parse import urlparse
 
 import pytest
 import uvicorn
 from gateway_service import TRIP
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from raw_client import connected, rest
 
 from mainspring.gateway import background
 from mainspring.gateway.app import App
@@ -28,12 +26,6 @@ ASK = b"POST /v1/eta?explain=false HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n
 CHUNKED = b"POST /v1/eta HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n" % len(BODY) + BODY + b"\r\n0\r\n\r\n"
 
 
-@contextlib.contextmanager
-def connected(url: str) -> Iterator[socket.socket]:
-    with socket.create_connection((urlparse(url).hostname, urlparse(url).port), timeout=10) as connection:
-        yield connection
-
-
 def answers(connection: socket.socket, count: int) -> list[tuple[int, dict[str, str], bytes]]:
     """So many answers: status, headers, body."""
     file = connection.makefile("rb")
@@ -43,14 +35,6 @@ def answers(connection: socket.socket, count: int) -> list[tuple[int, dict[str, 
         headers = dict(line.decode().rstrip().split(": ", 1) for line in iter(file.readline, b"\r\n"))
         found.append((status, headers, file.read(int(headers.get("content-length", "0")))))
     return found
-
-
-def rest(connection: socket.socket) -> bytes:
-    received = b""
-    with contextlib.suppress(ConnectionResetError):
-        while piece := connection.recv(65_536):
-            received += piece
-    return received
 
 
 def test_many_requests_in_one_piece_are_answered_in_order(url):

@@ -9,72 +9,19 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import lru_cache
-from http import HTTPStatus
-from typing import Protocol
-from urllib.parse import unquote
 
 import httptools
-import msgspec
 
+from mainspring.gateway.door.messages import CONTINUE, FRAMING, REFUSALS, Exchanged, Message, encoded, line, parsed_url, refusal
 from mainspring.gateway.door.tls import name_in
 from mainspring.gateway.door.wire import Wire
 from mainspring.gateway.http import Head, Headers, Reply, too_large, too_slow
 
 _LINGER_SECONDS = 2.0
 _NEVER = math.inf
-_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
-_BODILESS = (204, 304)
-_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
-_CLOSE = b"connection: close\r\n"
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_MESSAGES = {
-    400: ("malformed", "This is not HTTP/1.1 as RFC 9112 has it. Send one host, and one way to tell where the body ends."),
-    414: ("url_too_long", "The URL is too long. Put less into the query."),
-    431: ("head_too_large", "The head of the request is too large. Send fewer or shorter header fields."),
-    503: ("connections", "Too many connections are open. Come back in a second or more."),
-    408: ("too_slow", "The head of the request did not come in time. Send it faster."),
-}
-
-
-class Exchanged(Protocol):
-    """What a connection does with a request; see `mainspring.gateway.exchange.Exchange`."""
-
-    @property
-    def limit(self) -> int:
-        """The most bytes that the body may have."""
-        ...
-
-    def whole(self, body: bytes) -> None:
-        """The body is there."""
-        ...
-
-    def fail(self, error: Exception) -> None:
-        """Answer that it failed."""
-        ...
-
-    def leave(self) -> None:
-        """The client has left."""
-        ...
-
 
 Begin = Callable[[Head, Callable[[Reply, Headers], None]], Exchanged]
 """Begins an exchange that will hand its answer to the function."""
-
-
-class _Message:
-    """A request as it comes, from its first byte; ``exchange`` once its turn has come."""
-
-    __slots__ = ("answered", "chunks", "count", "exchange", "expects", "headers", "hosts", "keep", "method", "size", "url", "whole")
-
-    def __init__(self) -> None:
-        self.url = b""
-        self.method = ""
-        self.headers: dict[bytes, bytes] = {}
-        self.count = self.hosts = self.size = 0
-        self.keep = self.expects = self.whole = self.answered = False
-        self.chunks: list[bytes] = []
-        self.exchange: Exchanged | None = None
 
 
 class Connection(asyncio.Protocol):
@@ -97,10 +44,10 @@ class Connection(asyncio.Protocol):
         self._reading = True
         self._status = 400
         self._spoilt = 0
-        self._coming: _Message | None = None
-        self._offering: _Message | None = None
-        self._active: _Message | None = None
-        self._queue: deque[_Message] = deque()
+        self._coming: Message | None = None
+        self._offering: Message | None = None
+        self._active: Message | None = None
+        self._queue: deque[Message] = deque()
 
     @property
     def busy(self) -> bool:
@@ -145,7 +92,7 @@ class Connection(asyncio.Protocol):
         message = self._coming
         if message is not None and message.expects and message is self._active and not (message.answered or message.size):
             message.expects = False
-            self._transport.write(_CONTINUE)
+            self._transport.write(CONTINUE)
 
     def _feed(self, data: bytes) -> None:
         """Parse; who offers to speak another protocol is answered in this one, and what follows is read on."""
@@ -161,12 +108,12 @@ class Connection(asyncio.Protocol):
         """What makes the parser read a body that it has passed over, because its head offers to speak another protocol."""
         if self._offering is None:
             return b""
-        fields = [_line(name, value) for name, value in self._offering.headers.items() if name in _FRAMING]
+        fields = [line(name, value) for name, value in self._offering.headers.items() if name in FRAMING]
         return b"".join([b"POST / HTTP/1.1\r\nhost: -\r\n", *fields, b"\r\n"])
 
     def on_message_begin(self) -> None:
         """A head begins."""
-        self._coming = self._offering or _Message()
+        self._coming = self._offering or Message()
 
     def on_url(self, url: bytes) -> None:
         """Gather the URL, up to its limit."""
@@ -203,7 +150,7 @@ class Connection(asyncio.Protocol):
         version = parser.get_http_version()
         if message.hosts > 1 or (message.hosts == 0 and version == "1.1"):
             raise self._wrong(400)
-        _parsed(message.url)
+        parsed_url(message.url)
         message.method = parser.get_method().decode("ascii")
         message.keep = version == "1.1" and parser.should_keep_alive()
         message.expects = message.headers.get(b"expect", b"").lower() == b"100-continue"
@@ -228,7 +175,7 @@ class Connection(asyncio.Protocol):
         message = self._message()
         if self._lingering:
             return
-        if self._parser.should_upgrade() and not _FRAMING.isdisjoint(message.headers):
+        if self._parser.should_upgrade() and not FRAMING.isdisjoint(message.headers):
             self._offering = message
             return
         self._coming = None
@@ -237,7 +184,7 @@ class Connection(asyncio.Protocol):
         if message is self._active:
             self._go_on(message)
 
-    def _message(self) -> _Message:
+    def _message(self) -> Message:
         assert self._coming is not None
         return self._coming
 
@@ -253,10 +200,10 @@ class Connection(asyncio.Protocol):
         finally:
             self._advancing = False
 
-    def _start(self, message: _Message) -> None:
+    def _start(self, message: Message) -> None:
         now = time.perf_counter()
         self._idle, self._due = False, _NEVER if message.whole else now + self._wire.timeouts.body
-        path, query = _parsed(message.url)
+        path, query = parsed_url(message.url)
         head = Head(message.method, path, message.headers, query, now - self._came, self._certificate)
         message.exchange = self._begin(head, self._answer)
         if message.size > message.exchange.limit:
@@ -264,7 +211,7 @@ class Connection(asyncio.Protocol):
         if message.whole:
             self._go_on(message)
 
-    def _go_on(self, message: _Message) -> None:
+    def _go_on(self, message: Message) -> None:
         """With a request that is whole."""
         if message.answered:
             self._next()
@@ -283,7 +230,7 @@ class Connection(asyncio.Protocol):
         if transport.is_closing() or self._lingering:
             return
         message.keep = message.keep and not (self._wire.draining or reply.closes)
-        transport.write(self._encoded(message, reply, more))
+        transport.write(encoded(message, reply, more, self._wire.tail))
         if not message.keep:
             if message.whole:
                 transport.close()
@@ -291,20 +238,6 @@ class Connection(asyncio.Protocol):
                 self._linger()
         elif message.whole:
             self._next()
-
-    def _encoded(self, message: _Message, reply: Reply, more: Headers) -> bytes:
-        body, parts = reply.body, [_LINES[reply.status]]
-        if reply.status not in _BODILESS:
-            parts.append(b"content-type: %s\r\ncontent-length: %d\r\n" % (reply.content_type.encode(), len(body)))
-        if reply.headers:
-            parts += [_line(name.encode(), value.encode()) for name, value in reply.headers.items() if name != "connection"]
-        parts += [_line(name, value) for name, value in more]
-        if not message.keep:
-            parts.append(_CLOSE)
-        parts.append(self._wire.tail)
-        if message.method != "HEAD":
-            parts.append(body)
-        return b"".join(parts)
 
     def _next(self) -> None:
         """The request whose turn it was is over."""
@@ -388,15 +321,11 @@ class Connection(asyncio.Protocol):
 
     def _wrong(self, status: int) -> ValueError:
         self._status = status
-        return ValueError(_MESSAGES[status][1])
+        return ValueError(REFUSALS[status][1])
 
     def _refuse(self, status: int) -> None:
-        reason, message = _MESSAGES[status]
-        self._wire.refused(reason)
-        body = msgspec.json.encode({"error": {"field": None, "message": message, "request_id": None}})
-        head = b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
-        retry = b"retry-after: 1\r\n" if status == 503 else b""
-        self._transport.write(b"".join([_LINES[status], head, retry, _CLOSE, self._wire.tail, body]))
+        self._wire.refused(REFUSALS[status][0])
+        self._transport.write(refusal(status, self._wire.tail))
         self._linger()
 
     def _linger(self) -> None:
@@ -421,21 +350,3 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """End, whatever is due."""
         self._transport.abort()
-
-
-@lru_cache(maxsize=256)
-def _parsed(url: bytes) -> tuple[str, bytes]:
-    """Path, decoded, and query.
-
-    Raises:
-        ValueError: it is no URL of a request to a server; ``httptools`` has its own errors for some.
-    """
-    parsed = httptools.parse_url(url)
-    path: str = parsed.path.decode("ascii")
-    return (unquote(path) if "%" in path else path), parsed.query or b""
-
-
-def _line(name: bytes, value: bytes) -> bytes:
-    if b"\r" in value or b"\n" in value:
-        raise ValueError(f"Header {name!r} has an end of line in its value.")
-    return b"%s: %s\r\n" % (name, value)

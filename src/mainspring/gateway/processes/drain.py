@@ -42,7 +42,12 @@ class DrainingServer:
         self._connect, self._wire, self._tls, self._grace = connect, wire, tls, grace
         self._draining, self._every_second, self._alone = draining, every_second, alone
         self._entering: set[asyncio.Task[object]] = set()
-        self.started = self.should_exit = False
+        self.started = self.should_exit = self._hurried = False
+
+    def stop(self, *, hurry: bool = False) -> None:
+        """Begin to end; who has asked for that before may ``hurry`` it, and nothing is waited for any more."""
+        self._hurried = hurry and self.should_exit
+        self.should_exit = True
 
     async def serve(self, listener: socket.socket) -> None:
         """Accept, serve, drain, end."""
@@ -62,17 +67,17 @@ class DrainingServer:
         self._draining()
         self._wire.draining = True
         loop = asyncio.get_running_loop()
+        ends = loop.time() + self._grace
         loop.remove_reader(listener)
         while self._accept(listener):
             pass
         listener.close()
         if self._entering:
             await asyncio.wait(self._entering)
-        await self._linger(loop)
-        ends = loop.time() + self._grace
+        await self._linger(loop, ends)
         for connection in list(self._wire.open):
             connection.shutdown()
-        while self._wire.open and loop.time() < ends:
+        while self._wire.open and loop.time() < ends and not self._hurried:
             await asyncio.sleep(_LOOK_SECONDS)
         for connection in list(self._wire.open):
             connection.abort()
@@ -111,14 +116,12 @@ class DrainingServer:
         if not task.cancelled() and task.exception() is not None:
             _log.info("A connection did not come about: %s", task.exception())
 
-    async def _linger(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Until no connection is left, or none has brought a request for `LINGER_SECONDS`; at most as long as the rest may take."""
+    async def _linger(self, loop: asyncio.AbstractEventLoop, ends: float) -> None:
+        """Until no connection is left, or none has brought a request for `LINGER_SECONDS`, or all has to end."""
         wire = self._wire
-        begun = quiet_since = loop.time()
+        quiet_since = loop.time()
         answered = wire.answered
-        while wire.open and loop.time() - quiet_since < LINGER_SECONDS:
+        while wire.open and loop.time() - quiet_since < LINGER_SECONDS and loop.time() < ends and not self._hurried:
             await asyncio.sleep(_LOOK_SECONDS)
-            if loop.time() - begun >= self._grace:
-                return
             if wire.answered != answered or any(connection.busy for connection in wire.open):
                 answered, quiet_since = wire.answered, loop.time()
